@@ -1,0 +1,60 @@
+"""Errors of every floor: who broke the rule decides the type.
+
+`HypercallError` and `StoreError` are answers (Xen's own codes) to a caller that asked for something impossible.
+`RoguePeer` is the other end's fault: its vif is disabled, nobody else notices. `ConfigError` is the user's lab file.
+`HostError` is the machine below us. "Nothing to do" and "no room" are return values, never errors.
+"""
+
+from __future__ import annotations
+
+
+class XnetError(Exception):
+    """Base of all errors xnet raises on purpose."""
+
+
+class HypercallError(XnetError):
+    """A hypercall refused: `status` is Xen's code by name (``EINVAL``, ``ENOSPC``, ``GNTST_bad_gntref`` ...)."""
+
+    def __init__(self, status: str, what: str) -> None:
+        super().__init__(f"{what}: {status}")
+        self.status = status
+
+
+class RoguePeer(XnetError):
+    """The other end of a ring did what no correct driver does; the vif is disabled until it reconnects."""
+
+    def __init__(self, domid: int, vif: str, what: str, value: object = None) -> None:
+        detail = what if value is None else f"{what} ({value})"
+        super().__init__(f"{vif}: d{domid}: {detail}")
+        self.domid = domid
+        self.vif = vif
+        self.what = what
+        self.value = value
+
+
+class StoreError(XnetError):
+    """xenstore refused: `code` is the wire protocol's errno name (``ENOENT``, ``EACCES``, ``EAGAIN`` ...)."""
+
+    def __init__(self, code: str, path: str = "") -> None:
+        super().__init__(f"{path}: {code}" if path else code)
+        self.code = code
+        self.path = path
+
+
+class ConfigError(XnetError):
+    """The lab file is wrong at `path` (``domain[0].vif[1].mac``); the message names the fix."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+        self.message = message
+
+
+class HostError(XnetError):
+    """The machine below refused: `call` on `device` failed with `errno`."""
+
+    def __init__(self, message: str, *, errno: int = 0, call: str = "", device: str = "") -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.call = call
+        self.device = device
