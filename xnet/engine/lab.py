@@ -1,0 +1,85 @@
+"""Lab: what a machine is to be, as plain data. `control.config` makes one from a TOML file and checks it; a test or a
+program may make one by hand. Sizes in bytes, names as Linux and Xen spell them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+MIB = 1 << 20
+
+
+@dataclass(slots=True, frozen=True)
+class BridgeSpec:
+    """A Linux bridge in dom0. `existing`: the host's own, used and never deleted (dom0 netns "host" only)."""
+
+    name: str
+    address: tuple[str, ...] = ()
+    mtu: int = 1500
+    existing: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class EtherstubSpec:
+    """A Crossbow etherstub: a switch with no wire."""
+
+    name: str
+    mtu: int = 9000
+
+
+@dataclass(slots=True, frozen=True)
+class LinkSpec:
+    """A lower link for vnics, its uplink a TAP plugged into `bridge` (None: no cable in)."""
+
+    name: str
+    bridge: str | None = None
+    mtu: int = 1500
+
+
+@dataclass(slots=True, frozen=True)
+class VifSpec:
+    """One PV network interface: `bridge` makes it xnbu, `link` (a link or an etherstub) xnbo; exactly one is set."""
+
+    mac: str
+    ip: tuple[str, ...] = ()
+    bridge: str | None = None
+    link: str | None = None
+    mtu: int = 1500
+    vlan: int = 0
+    script: str = ""
+    tx_mode: Literal["copy", "map"] = "copy"
+    frontend_features: dict[str, bool] = field(default_factory=dict)
+    """What the frontend wants, by key name without ``feature-`` (``sg``, ``gso-tcpv4`` ...); absent: on."""
+    backend_features: dict[str, bool] = field(default_factory=dict)
+    """What the backend offers, likewise."""
+
+
+@dataclass(slots=True, frozen=True)
+class DomainSpec:
+    """A guest. `gateway`: default route, at most one per family. `sysctl`: written in its network namespace."""
+
+    name: str
+    type: Literal["pv"] = "pv"
+    memory: int = 32 * MIB
+    vifs: tuple[VifSpec, ...] = ()
+    gateway: tuple[str, ...] = ()
+    sysctl: dict[str, str] = field(default_factory=dict)
+    autostart: bool = True
+
+
+@dataclass(slots=True, frozen=True)
+class Lab:
+    """A whole machine. `memory` 0: as much as the domains, dom0 and the heap need. `heap`: the hypervisor's own."""
+
+    name: str
+    domains: tuple[DomainSpec, ...] = ()
+    bridges: tuple[BridgeSpec, ...] = ()
+    etherstubs: tuple[EtherstubSpec, ...] = ()
+    links: tuple[LinkSpec, ...] = ()
+    memory: int = 0
+    dom0_memory: int = 64 * MIB
+    heap: int = 16 * MIB
+    loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    dom0_netns: Literal["private", "host"] = "private"
+    source: str = ""
+    """Path of the file it came from, for messages."""

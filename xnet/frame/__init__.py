@@ -1,0 +1,38 @@
+"""Floor 1: what travels. A chain is a burst of frames; a Link is the door it goes through.
+
+Frames are never objects of their own: `chain` says how a burst is laid out, `link` who takes it, `ether` looks at
+headers inside a view, `offload` finishes checksums and segments in software when the far side did not negotiate it.
+A chain is lent for the call; who needs a frame longer copies it. Large frames keep their offload word from the guest
+that sent them to the place that must resolve it: the largest lever on speed there is.
+"""
+
+from xnet.frame.chain import (
+    CSUM_BLANK,
+    DATA_VALIDATED,
+    GSO_SIZE_SHIFT,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_TYPE_MASK,
+    GSO_TYPE_SHIFT,
+    Chain,
+    Frame,
+    Piece,
+    own,
+)
+from xnet.frame.link import Client, Link
+
+__all__ = [
+    "CSUM_BLANK",
+    "DATA_VALIDATED",
+    "GSO_SIZE_SHIFT",
+    "GSO_TCPV4",
+    "GSO_TCPV6",
+    "GSO_TYPE_MASK",
+    "GSO_TYPE_SHIFT",
+    "Chain",
+    "Client",
+    "Frame",
+    "Link",
+    "Piece",
+    "own",
+]

@@ -1,0 +1,35 @@
+"""Link: the only door between devices.
+
+tx is away from the guest, rx toward it, on every floor. A netback hands its guest's frames to ``link.tx``; what comes
+back enters by ``netback.rx``: the netback is the link's client. A vnic, a TAP in a bridge, or anything that wraps a
+Link (a tap for captures, a fault, a limit) is a Link too.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from xnet.frame.chain import Chain
+
+
+class Client(Protocol):
+    """Who sits at the guest's end of a Link."""
+
+    def rx(self, chain: Chain) -> None:
+        """Frames toward the guest. Always accepts: queue within a bound, drop by name past it."""
+
+
+class Link(Protocol):
+    """Where a guest's frames go."""
+
+    mtu: int
+    """Largest payload in bytes, Ethernet header not counted."""
+
+    def tx(self, chain: Chain) -> None:
+        """Frames away from the guest; the chain is lent until the call returns."""
+
+    def room(self) -> int:
+        """Frames that tx takes now; 0: wait until the link calls its client's owner back."""
+
+    def attach(self, client: Client | None) -> None:
+        """Plug the guest's end in, or out with None; frames for nobody are dropped by name."""

@@ -1,0 +1,106 @@
+"""What a domain may ask of its hypervisor: the only door for floors 5 and up.
+
+`Xen` is one domain's side of it: its memory window, the grants it gives, the grants it uses, its event channels.
+An emulated domain (`xnet.hv.domain.Domain`) implements it; a process on a real Xen could, over /dev/xen/*, which is
+why local memory is named by address in the own window and never by machine frame.
+
+Grants are written in runs, for speed: `prepare_grants` makes the ready bytes for a run of pages once, `grant` puts
+them into the table, `end_grant` takes them out again when no one uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+CopyOp = tuple[int, int, int, int, int, int, int, int]
+"""One GNTTABOP_copy: (src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags).
+
+``src`` and ``dst`` are a grant reference where flags say so (GNTCOPY_source_gref, GNTCOPY_dest_gref), else a page
+number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
+"""
+
+
+@dataclass(slots=True, frozen=True)
+class Capabilities:
+    """What the hypervisor below can do; features are offered to peers only if capable."""
+
+    map: bool = True
+    flip: bool = True
+    max_mapped: int = 1024
+    """Foreign pages a domain can have mapped at once."""
+
+
+@dataclass(slots=True, frozen=True)
+class Mapping:
+    """One mapped grant: the handle to unmap it with, and where the foreign page now is in the own window."""
+
+    handle: int
+    addr: int
+
+
+class Xen(Protocol):
+    """One domain's door to the hypervisor. Numbers in bytes; addresses count in `window`."""
+
+    domid: int
+    window: memoryview
+    capabilities: Capabilities
+
+    # --- memory
+    def alloc_pages(self, count: int) -> int:
+        """Address of `count` contiguous own pages, zeroed. HypercallError ENOMEM when the domain has no such run."""
+
+    def free_pages(self, addr: int, count: int) -> None:
+        """Give pages back to the domain's allocator; they must not be granted any more."""
+
+    # --- grants given
+    def alloc_grefs(self, count: int) -> int:
+        """First of `count` consecutive unused grant references. HypercallError ENOSPC when the table is full."""
+
+    def free_grefs(self, first: int, count: int) -> None:
+        """Give references back; their entries must be ended."""
+
+    def prepare_grants(self, domid: int, addr: int, count: int, *, readonly: bool) -> bytes:
+        """Ready-made entries (8 bytes each) that let `domid` access `count` own pages from `addr` on."""
+
+    def grant(self, first: int, entries: bytes | memoryview) -> None:
+        """Put ready entries into the table from reference `first` on."""
+
+    def end_grant(self, first: int, entries: bytes | memoryview) -> bool:
+        """Take those entries out; False, and nothing done, while any of them is in use by the other end."""
+
+    # --- grants used
+    def map_grants(self, domid: int, refs: Sequence[int], *, readonly: bool) -> list[Mapping | int]:
+        """Map foreign pages at consecutive addresses of the window; per reference a Mapping, or the GNTST status."""
+
+    def unmap_grants(self, handles: Sequence[int]) -> list[int]:
+        """Unmap; a GNTST status each."""
+
+    def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:
+        """Run copies in order. None when all went well, else a GNTST status for each."""
+
+    # --- event channels
+    def alloc_unbound(self, remote: int) -> int:
+        """A new port that domain `remote` may bind to. HypercallError ENOSPC, ESRCH."""
+
+    def bind_interdomain(self, remote: int, remote_port: int) -> int:
+        """A local port bound to the other's unbound one, at once pending. HypercallError EINVAL, ENOSPC, ESRCH."""
+
+    def set_handler(self, port: int, handler: Callable[[], None] | None) -> None:
+        """Who is called, from the run queue, when the port was sent to."""
+
+    def send(self, port: int) -> None:
+        """Set the other end's pending bit; several before it looks are one. HypercallError EINVAL."""
+
+    def close_port(self, port: int) -> None:
+        """Close; the other end's port becomes unbound again."""
+
+    def mask(self, port: int) -> None:
+        """Hold events of this port back; they stay pending."""
+
+    def unmask(self, port: int) -> None:
+        """Let them through, the held one at once."""
+
+    def console(self, text: str) -> None:
+        """A line for the hypervisor's console ring (HYPERVISOR_console_io)."""
