@@ -1,0 +1,61 @@
+"""The front's end: produces requests, consumes responses. Source: public/io/ring.h, the FRONT half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xnet.abi.xen.ring import MASK32, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
+from xnet.ring.shared import RingError, SharedRing, no_barrier
+
+
+class FrontRing:
+    """Front end over `page`. A new ring needs `shared.init()` first; `attach` starts at an index (FRONT_RING_ATTACH)."""
+
+    __slots__ = ("indices", "nr_ents", "req_prod_pvt", "rsp_cons", "shared")
+
+    def __init__(
+        self, page: memoryview, slot_size: int, *, attach: int = 0, barrier: Callable[[], None] = no_barrier
+    ) -> None:
+        self.shared = SharedRing(page, slot_size, barrier)
+        self.indices = self.shared.indices
+        self.nr_ents = self.shared.nr_ents
+        self.req_prod_pvt = self.rsp_cons = attach & MASK32
+
+    def free_requests(self) -> int:
+        """Request slots that may be filled now (RING_FREE_REQUESTS); 0: full."""
+        return self.nr_ents - ((self.req_prod_pvt - self.rsp_cons) & MASK32)
+
+    def add_requests(self, data: bytes | memoryview) -> None:  # hot: 0.5 us
+        """Fill slots with ready requests, not yet published. The caller looked at `free_requests`."""
+        shared = self.shared
+        shared.write(self.req_prod_pvt, data)
+        self.req_prod_pvt = (self.req_prod_pvt + len(data) // shared.slot_size) & MASK32
+
+    def push_requests(self) -> bool:  # hot: 0.4 us
+        """Publish what was added; True if the back asked to be woken (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY)."""
+        indices = self.indices
+        old, new = indices[REQ_PROD], self.req_prod_pvt
+        indices[REQ_PROD] = new
+        self.shared.barrier()  # requests visible before we look at what the back waits for
+        return (new - indices[REQ_EVENT]) & MASK32 < (new - old) & MASK32
+
+    def unconsumed_responses(self) -> int:  # hot
+        """Responses published and not yet taken. RingError when the back claims more than were asked for."""
+        count = (self.indices[RSP_PROD] - self.rsp_cons) & MASK32
+        if count > (self.req_prod_pvt - self.rsp_cons) & MASK32:
+            raise RingError("response producer past the requests", count)
+        return count
+
+    def take_responses(self, count: int) -> bytes:  # hot
+        """Private copies of the next `count` response slots; they are consumed."""
+        data = self.shared.read(self.rsp_cons, count)
+        self.rsp_cons = (self.rsp_cons + count) & MASK32
+        return data
+
+    def final_check_responses(self) -> bool:
+        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_RESPONSES). True: go on."""
+        if self.unconsumed_responses():
+            return True
+        self.indices[RSP_EVENT] = (self.rsp_cons + 1) & MASK32
+        self.shared.barrier()  # the wish is visible before the last look, or a wake-up is lost
+        return self.unconsumed_responses() > 0
