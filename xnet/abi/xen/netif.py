@@ -28,7 +28,13 @@ TX_RESPONSE = Struct("<Hh")  # id status
 RX_REQUEST = Struct("<HHI")  # id pad gref
 RX_RESPONSE = Struct("<HHHh")  # id offset flags status
 EXTRA_GSO = Struct("<BBHBBH")  # type flags size gso_type pad features
-assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EXTRA_GSO.size) == (12, 4, 8, 8, 8)
+assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EXTRA_GSO.size) == (
+    12,
+    4,
+    8,
+    8,
+    8,
+)
 
 TX_SLOT_SIZE = 12
 RX_SLOT_SIZE = 8
