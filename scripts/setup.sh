@@ -1,0 +1,166 @@
+# Sourced by scripts/demo, scripts/test and scripts/check: everything they need from a Debian or Ubuntu machine, made
+# once. A second run finds it all in place in a fraction of a second. Progress and errors go to stderr.
+
+set -euo pipefail
+unset CDPATH PYTHONHOME PYTHONPATH
+umask 022
+PATH=$PATH:/usr/sbin:/sbin
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 DEBIAN_FRONTEND=noninteractive
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$root/.venv
+log=
+
+# A probe is a command's name or a file's path; behind the colon is the package that brings it.
+run_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool nsenter:util-linux)
+test_tools=("${run_tools[@]}" gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/xen/io/netif.h:libxen-dev
+    xenstore-ls:xenstore-utils dnsmasq:dnsmasq-base)
+
+say() { printf 'xnet: %s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "network namespaces and TAPs need root: sudo $0${*:+ $*}"
+}
+
+# Run quietly, without our lock's descriptor; on failure show the end of the log and keep it.
+quietly() {
+    [ -n "$log" ] || log=$(mktemp "${TMPDIR:-/tmp}/xnet-setup.XXXXXX")
+    printf '+ %s\n' "$*" >>"$log"
+    "$@" >>"$log" 2>&1 </dev/null 9<&- && return
+    tail -n 30 "$log" >&2
+    die "set-up failed at: $* (all of it in $log)"
+}
+
+# The packages whose probe is not there.
+missing() {
+    local pair probe
+    for pair; do
+        probe=${pair%%:*}
+        case $probe in
+        /*) [ -e "$probe" ] ;;
+        *) command -v "$probe" >/dev/null ;;
+        esac || printf '%s\n' "${pair#*:}"
+    done | sort -u
+}
+
+install() {
+    command -v apt-get >/dev/null || die "please install what provides: $*"
+    [ "$(id -u)" -eq 0 ] || die "missing packages: sudo apt-get install $*"
+    say "installing $*"
+    if [ -z "${lists_are_fresh:-}" ]; then
+        quietly apt-get -o DPkg::Lock::Timeout=600 update
+        lists_are_fresh=1
+    fi
+    quietly apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "$@"
+    hash -r
+}
+
+need_tools() {
+    local packages
+    mapfile -t packages < <(missing "$@")
+    [ ${#packages[@]} -eq 0 ] || install "${packages[@]}"
+}
+
+tun_opens() { (exec 3<>/dev/net/tun) 2>/dev/null; }
+
+need_tun() {
+    tun_opens && return
+    say "loading the tun driver"
+    need_tools modprobe:kmod
+    modprobe tun 2>/dev/null || true
+    if [ ! -e /dev/net/tun ]; then
+        mkdir -p /dev/net
+        mknod /dev/net/tun c 10 200 && chmod 666 /dev/net/tun
+    fi
+    tun_opens || die "/dev/net/tun does not open: this kernel has no tun driver," \
+        "or this container lacks it (docker run --privileged, or --device /dev/net/tun --cap-add NET_ADMIN,SYS_ADMIN)"
+}
+
+# The first Python >= 3.11 that can run the code given; its path on stdout.
+python_with() {
+    local name
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        if "$name" -c "import sys; assert sys.version_info >= (3, 11); $1" 2>/dev/null; then
+            "$name" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+    return 1
+}
+
+# A Python that can make a virtual environment, in $python.
+need_python() {
+    python=$(python_with 'import venv, ensurepip') && return
+    if python=$(python_with 'pass'); then
+        install "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    else
+        install python3 python3-venv
+    fi
+    python=$(python_with 'import venv, ensurepip') ||
+        die "Python 3.11 or later with its venv module is needed, and $(python3 -V 2>&1) is what there is"
+}
+
+# .venv with xnet in it (and, for "dev", the tools of the tests), renewed when pyproject.toml or the checkout's
+# place has changed. $1: run or dev.
+need_venv() {
+    local stamp=$venv/.xnet-$1 want have= extra=
+    want=$(sha256sum <"$root/pyproject.toml")
+    want="${want%% *} $root"
+    if "$venv/bin/python" -c '' 2>/dev/null; then
+        [ ! -e "$stamp" ] || have=$(<"$stamp")
+        [ "$have" != "$want" ] || return 0
+        [ -z "$have" ] || [ "${have#* }" = "$root" ] || rm -rf -- "$venv"
+    else
+        rm -rf -- "$venv"
+    fi
+    if [ ! -d "$venv" ]; then
+        need_python
+        say "making .venv with $("$python" -V)"
+        quietly "$python" -m venv "$venv"
+    fi
+    [ "$1" = run ] || extra="[dev]"
+    say "installing xnet$extra into .venv"
+    (cd -- "$root" && quietly "$venv/bin/python" -m pip install -q -e ".$extra")
+    printf '%s\n' "$want" >"$venv/.xnet-run"
+    printf '%s\n' "$want" >"$stamp"
+}
+
+# What root made in somebody else's checkout belongs to them.
+give_back() {
+    local owner
+    owner=$(stat -c %u:%g -- "$root")
+    [ "$(id -u)" -eq 0 ] && [ "${owner%%:*}" -ne 0 ] || return 0
+    (
+        cd -- "$root"
+        shopt -s nullglob
+        chown -Rh "$owner" .venv .*_cache .hypothesis build ./*.egg-info 2>/dev/null || true
+        find xnet tests -name __pycache__ -exec chown -Rh "$owner" {} +
+    )
+}
+
+# All of it, one set-up at a time in this checkout. $1: run, dev (tests) or check (no tools, no root).
+set_up() {
+    exec 9<"$root"
+    flock 9
+    case $1 in
+    run)
+        need_tools "${run_tools[@]}"
+        need_tun
+        need_venv run
+        ;;
+    dev)
+        need_tools "${test_tools[@]}"
+        need_tun
+        need_venv dev
+        ;;
+    check) need_venv dev ;;
+    esac
+    give_back
+    exec 9<&-
+    [ -z "$log" ] || rm -f -- "$log"
+}
