@@ -1,0 +1,77 @@
+"""Namespaces by file descriptor: what the engine holds of a guest, and how to do something inside one.
+
+A namespace here has no name and no mount: it lives as long as somebody holds a descriptor of it or runs in it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, setns
+
+T = TypeVar("T")
+
+KINDS = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS), ("pid", CLONE_NEWPID), ("uts", CLONE_NEWUTS))
+"""Field of `NamespaceFds` and kind of namespace, in the order in which descriptors are sent."""
+
+
+@dataclass(slots=True, frozen=True)
+class NamespaceFds:
+    """Descriptors of one guest's four namespaces; whoever holds this object owns them and calls `close` once."""
+
+    net: int
+    mnt: int
+    pid: int
+    uts: int
+
+    def fds(self) -> tuple[int, int, int, int]:
+        """All four, in the order of `KINDS`, for SCM_RIGHTS."""
+        return self.net, self.mnt, self.pid, self.uts
+
+    def close(self) -> None:
+        """Give the descriptors up. The namespaces go once nothing runs in them either."""
+        for fd in self.fds():
+            os.close(fd)
+
+
+def own_namespaces() -> NamespaceFds:
+    """The caller's own namespaces, for a dom0 that is the machine itself (``[dom0] netns = "host"``)."""
+    fds: list[int] = []
+    try:
+        for name, _ in KINDS:
+            fds.append(os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return NamespaceFds(*fds)
+
+
+def open_in_netns(netns_fd: int | None, func: Callable[[], T]) -> T:
+    """Call `func` inside the network namespace and return what it returns; None means where the caller is.
+
+    What it opens there (a TAP, a socket, a file below /proc/sys/net) belongs to that namespace for ever. setns(2)
+    moves one thread, so it is done in a thread that ends with the call: 0.1 ms. Exceptions come through unchanged.
+    """
+    if netns_fd is None:
+        return func()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def inside() -> None:
+        try:
+            setns(netns_fd, CLONE_NEWNET)
+            results.append(func())
+        except BaseException as error:  # carried to the caller, whatever it is
+            errors.append(error)
+
+    thread = threading.Thread(target=inside, name="xnet-netns")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
