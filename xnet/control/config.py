@@ -1,0 +1,166 @@
+"""From a lab file to a `Lab`: read the tables, make the specs, then check what only shows when all are there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Literal, cast
+
+from xnet.control.crosscheck import Read, check
+from xnet.control.reader import LabError, Table
+from xnet.control.values import (
+    LAB,
+    MIB,
+    addresses,
+    device_name,
+    domain_name,
+    flag,
+    hosts,
+    lab_name,
+    mtu,
+    one_of,
+    size,
+    sysctls,
+    text,
+)
+from xnet.control.vifspec import Switches, read_vifs
+from xnet.engine.lab import BridgeSpec, DomainSpec, EtherstubSpec, Lab, LinkSpec
+from xnet.errors import ConfigError
+
+AT = re.compile(r"(.*) \(at (line \d+, column \d+|end of document)\)", re.DOTALL)
+"""How tomllib says where."""
+
+
+def load_lab(path: str | Path) -> Lab:
+    """The lab in a TOML file. LabError (a ConfigError) tells all that is wrong with it, one line each."""
+    source = str(path)
+    try:
+        content = Path(path).read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise LabError(source, [ConfigError("", "no such file")]) from None
+    except UnicodeDecodeError:
+        raise LabError(source, [ConfigError("", "not a TOML file (it is not UTF-8 text)")]) from None
+    except OSError as error:
+        raise LabError(source, [ConfigError("", (error.strerror or str(error)).lower())]) from None
+    return parse_lab(content, source, available=memory_available())
+
+
+def parse_lab(content: str, source: str, *, available: int | None = None) -> Lab:
+    """The lab in a TOML text; `source` names it in messages and gives the default name. `available` is the memory in
+    bytes that the lab may take at most (None: not checked)."""
+    try:
+        data = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        match = AT.fullmatch(str(error))
+        place, message = (match[2], match[1]) if match else ("", str(error))
+        raise LabError(source, [ConfigError(place, f"not TOML: {message[:1].lower()}{message[1:]}")]) from None
+    problems: list[ConfigError] = []
+    top = Table(data, "", problems)
+    read = read_lab(top, source)
+    check(read, available)
+    top.finish()
+    if problems:
+        raise LabError(source, problems)
+    return read.lab
+
+
+def read_lab(top: Table, source: str) -> Read:
+    """All tables as specs, with the table each was read from."""
+    lab, machine, dom0 = top.table("lab"), top.table("machine"), top.table("dom0")
+    name = read_name(lab, source)
+    bridges = [(table, read_bridge(table)) for table in top.tables("bridge")]
+    stubs = [(table, read_etherstub(table)) for table in top.tables("etherstub")]
+    links = [(table, read_link(table)) for table in top.tables("link")]
+    switches = Switches(
+        bridges={spec.name: spec.mtu for _, spec in bridges},
+        links={spec.name: spec.mtu for _, spec in stubs} | {spec.name: spec.mtu for _, spec in links},
+    )
+    read = Read(top, bridges, stubs, links)
+    domains = [read_domain(table, name, switches, read) for table in top.tables("domain")]
+    loop = machine.get("loop", one_of("auto", "asyncio", "uvloop"), "auto")
+    netns = dom0.get("netns", one_of("private", "host"), "private")
+    read.lab = Lab(
+        name=name,
+        domains=tuple(domains),
+        bridges=tuple(spec for _, spec in bridges),
+        etherstubs=tuple(spec for _, spec in stubs),
+        links=tuple(spec for _, spec in links),
+        memory=machine.get("memory", size, 0),
+        dom0_memory=dom0.get("memory", size, 64 * MIB),
+        heap=machine.get("heap", size, 16 * MIB),
+        loop=cast(Literal["auto", "asyncio", "uvloop"], loop),
+        dom0_netns=cast(Literal["private", "host"], netns),
+        source=source,
+    )
+    return read
+
+
+def read_name(lab: Table, source: str) -> str:
+    """The lab's name: as written, or the file's."""
+    stem = Path(source).stem
+    if not lab.has("name") and LAB.fullmatch(stem) is None:
+        lab.wrong("name", f'the file\'s name "{stem}" cannot be the lab\'s: add name = "…" under [lab]')
+    return lab.get("name", lab_name, stem)
+
+
+def read_bridge(table: Table) -> BridgeSpec:
+    """``[[bridge]]``: name, address, mtu, existing."""
+    return BridgeSpec(
+        name=table.need("name", device_name, ""),
+        address=table.get("address", addresses, ()),
+        mtu=table.get("mtu", mtu, 1500),
+        existing=table.get("existing", flag, False),
+    )
+
+
+def read_etherstub(table: Table) -> EtherstubSpec:
+    """``[[etherstub]]``: name, mtu."""
+    return EtherstubSpec(name=table.need("name", device_name, ""), mtu=table.get("mtu", mtu, 9000))
+
+
+def read_link(table: Table) -> LinkSpec:
+    """``[[link]]``: name, bridge, mtu."""
+    return LinkSpec(
+        name=table.need("name", device_name, ""),
+        bridge=table.get("bridge", text, "") or None,
+        mtu=table.get("mtu", mtu, 1500),
+    )
+
+
+def read_domain(table: Table, lab: str, switches: Switches, read: Read) -> DomainSpec:
+    """``[[domain]]``: name, type, memory, vif, gateway, sysctl, autostart; tables are kept in `read` for checks."""
+    name = table.need("name", domain_name, "")
+    vifs = read_vifs(table, lab, name, switches)
+    spec = DomainSpec(
+        name=name,
+        memory=table.get("memory", size, 32 * MIB),
+        vifs=tuple(vif for _, vif in vifs),
+        gateway=table.get("gateway", hosts, ()),
+        sysctl=table.get("sysctl", sysctls, {}),
+        autostart=table.get("autostart", flag, True),
+    )
+    table.get("type", domain_type, "pv")
+    read.domains.append((table, spec))
+    read.vifs += [(place, spec, vif) for place, vif in vifs]
+    return spec
+
+
+def domain_type(value: object) -> str:
+    """The kinds of guests Xen has, of which this version boots one."""
+    word = one_of("pv", "pvh", "hvm")(value)
+    if word != "pv":
+        raise ValueError(f'"{word}" is not supported yet: write "pv"')
+    return word
+
+
+def memory_available() -> int | None:
+    """Bytes the machine below could give now (MemAvailable); None where /proc does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return None

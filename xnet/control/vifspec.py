@@ -1,0 +1,210 @@
+"""A vif as the lab file writes it: a table, or a string in the grammar of xl.cfg (xl-network-configuration(5)).
+
+Both become a `VifSpec`. What Xen has and this version does not is refused by name, never passed over in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from xnet.control.reader import Table, nearest
+from xnet.control.values import addresses, integer, mac, mtu, one_of, switches, text
+from xnet.engine.lab import VifSpec
+
+FEATURES = (
+    "sg",
+    "gso-tcpv4",
+    "gso-tcpv6",
+    "csum-offload",
+    "ipv6-csum-offload",
+    "split-event-channels",
+    "rx-notify",
+)
+"""Names of the negotiated features, as the xenstore keys without ``feature-`` and ``no-``."""
+
+SCRIPTS = {"bridge": "vif-bridge", "link": "vif-vnic"}
+"""The hotplug script that each way of plugging a vif in stands for."""
+
+XL_LATER = {
+    "gatewaydev": "routed vifs are",
+    "netdev": "routed vifs are",
+    "model": "emulated network cards are",
+    "vifname": "a name of your own for the backend device is",
+    "devid": "choosing the device id is",
+    "untrusted": "untrusted backends are",
+}
+"""Keys of the xl grammar whose feature comes later."""
+
+DEFAULT_BRIDGE = "xenbr0"
+"""Where xl plugs a vif that names no bridge."""
+
+
+@dataclass(slots=True, frozen=True)
+class Switches:
+    """What a vif can be plugged into, by name: its mtu. Etherstubs are links here."""
+
+    bridges: dict[str, int] = field(default_factory=dict)
+    links: dict[str, int] = field(default_factory=dict)
+
+
+def default_mac(lab: str, domain: str, index: int) -> str:
+    """A MAC in Xen's 00:16:3e range that stays the same from run to run."""
+    digest = hashlib.sha256(f"{lab}/{domain}/{index}".encode()).digest()
+    return f"00:16:3e:{digest[0] & 0x7F:02x}:{digest[1]:02x}:{digest[2]:02x}"
+
+
+def not_yet(what: str) -> Callable[[object], None]:
+    """A converter that refuses whatever it gets: the feature comes in a later version."""
+
+    def refuse(value: object) -> None:
+        raise ValueError(f"{what} not supported yet: take it out")
+
+    return refuse
+
+
+def parse_xl(spec: str) -> dict[str, object]:
+    """``mac=…,bridge=…`` as the table it stands for (an empty string: on xenbr0). ValueError tells what is wrong."""
+    found: dict[str, object] = {}
+    for part in filter(None, (part.strip() for part in spec.split(","))):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if key in found:
+            raise ValueError(f'"{key}" twice')
+        if key in XL_LATER:
+            raise ValueError(f'"{key}": {XL_LATER[key]} not supported yet: take it out')
+        if key == "trusted" and value in ("", "1"):
+            continue
+        if not equals or not value:
+            raise ValueError(f'"{part}": write it as key=value')
+        found[key] = value
+    if found.get("type", "vif") != "vif":
+        raise ValueError('type=ioemu: emulated network cards are not supported yet, take it out or write "type=vif"')
+    found.pop("type", None)
+    for key in ("mtu", "queues"):
+        if str(found.get(key, "")).isdigit():
+            found[key] = int(str(found[key]))
+    if "ip" in found:
+        found["ip"] = str(found["ip"]).split()
+    if "bridge" not in found and "link" not in found:
+        found["bridge"] = DEFAULT_BRIDGE
+    return found
+
+
+def read_vifs(domain: Table, lab: str, name: str, switches_: Switches) -> list[tuple[Table, VifSpec]]:
+    """A domain's vifs, each with the table it was read from (for later messages)."""
+    domain.asked.append("vif")
+    rows = domain.data.get("vif", [])
+    if not isinstance(rows, list):
+        domain.wrong("vif", "must be a list: vif = [ … ]")
+        return []
+    found: list[tuple[Table, VifSpec]] = []
+    for index, row in enumerate(rows):
+        place = domain.place(f"vif[{index}]")
+        if isinstance(row, str):
+            try:
+                row = parse_xl(row)
+            except ValueError as error:
+                domain.wrong(f"vif[{index}]", str(error))
+                continue
+        if not isinstance(row, dict):
+            domain.wrong(f"vif[{index}]", 'must be a table { bridge = "…" } or a string "bridge=…"')
+            continue
+        table = domain.child(row, place)
+        found.append((table, read_vif(table, default_mac(lab, name, index), switches_)))
+    return found
+
+
+def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
+    """One vif. Wrong values are noted in the table's problems and replaced by their defaults."""
+    bridge, link, limit = plugged(table, switches_)
+    none: dict[str, bool] = {}
+    both = table.get("features", switches(FEATURES), none)
+    wanted_mtu = table.get("mtu", mtu, limit)
+    if wanted_mtu > limit:
+        table.wrong("mtu", f'{wanted_mtu} is more than the {limit} of "{bridge or link}": raise that one or lower this')
+    refuse_later(table)
+    return VifSpec(
+        mac=table.get("mac", mac, fallback_mac),
+        ip=table.get("ip", addresses, ()),
+        bridge=bridge,
+        link=link,
+        mtu=wanted_mtu,
+        script=script(table, "bridge" if bridge else "link"),
+        tx_mode=cast(Literal["copy", "map"], table.get("tx_mode", one_of("copy", "map"), "copy")),
+        frontend_features=both | table.get("frontend_features", switches(FEATURES), none),
+        backend_features=both | table.get("backend_features", switches(FEATURES), none),
+    )
+
+
+def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, int]:
+    """(bridge, link, its mtu): exactly one of the two names is set when nothing is wrong."""
+    bridge: str | None = table.get("bridge", text, "") or None
+    link: str | None = table.get("link", text, "") or None
+    if bridge and link:
+        table.wrong("", "has both bridge and link: keep one (bridge: a Linux bridge, link: a vnic)")
+    elif not table.has("bridge") and not table.has("link"):
+        table.wrong("", 'is plugged into nothing: add bridge = "…" or link = "…"')
+    for key, name, here, there in (
+        ("bridge", bridge, switches_.bridges, switches_.links),
+        ("link", link, switches_.links, switches_.bridges),
+    ):
+        if name is None or name in here:
+            continue
+        if name in there:
+            other = "link" if key == "bridge" else "bridge"
+            table.wrong(key, f'"{name}" is a {other}: write {other} = "{name}"')
+        else:
+            table.wrong(key, f'there is no {key} "{name}"{nearest(name, here)}')
+    limit = switches_.bridges.get(bridge or "", switches_.links.get(link or "", 1500))
+    return bridge, link, limit
+
+
+def script(table: Table, how: str) -> str:
+    """The hotplug script: only the two we stand in for, each where it belongs."""
+    default = SCRIPTS[how]
+
+    def convert(value: object) -> str:
+        word = text(value)
+        if word.rpartition("/")[2] != default:
+            raise ValueError(f'"{word}": scripts of your own are not supported yet; on a {how} it is {default}')
+        return default
+
+    return table.get("script", convert, default)
+
+
+def refuse_later(table: Table) -> None:
+    """Note keys whose feature this version does not have."""
+    table.get("rate", not_yet("a rate limit is"), None)
+    table.get("frontend_profile", not_yet("frontend profiles are"), None)
+    table.get("backend_profile", not_yet("backend profiles are"), None)
+    table.get("rx_mode", rx_mode, "copy")
+    table.get("queues", queues, 1)
+    table.get("backend", backend, "dom0")
+
+
+def rx_mode(value: object) -> str:
+    """How frames get into the guest: by copy."""
+    word = one_of("copy", "flip")(value)
+    if word == "flip":
+        raise ValueError('"flip" is not supported yet: write "copy"')
+    return word
+
+
+def queues(value: object) -> int:
+    """Ring pairs of the vif: one."""
+    count = integer(value)
+    if count < 1:
+        raise ValueError(f"{count} is no number of queues: write 1")
+    if count > 1:
+        raise ValueError("more than one queue is not supported yet: write 1")
+    return count
+
+
+def backend(value: object) -> str:
+    """The domain that serves the vif: dom0."""
+    word = text(value)
+    if word.lower() not in ("dom0", "domain-0", "0"):
+        raise ValueError(f'"{word}": driver domains are not supported yet, only dom0 serves vifs')
+    return "dom0"
