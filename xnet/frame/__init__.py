@@ -6,6 +6,7 @@ A chain is lent for the call; who needs a frame longer copies it. Large frames k
 that sent them to the place that must resolve it: the largest lever on speed there is.
 """
 
+from xnet.frame.arena import Arena
 from xnet.frame.chain import (
     CSUM_BLANK,
     DATA_VALIDATED,
@@ -19,20 +20,48 @@ from xnet.frame.chain import (
     Piece,
     own,
 )
+from xnet.frame.ether import (
+    ETH_HLEN,
+    head,
+    is_multicast,
+    mac_bytes,
+    mac_text,
+    network,
+    offload_word,
+    transport,
+    vnet_header,
+    wire_length,
+)
 from xnet.frame.link import Client, Link
+from xnet.frame.offload import Accepts, finish_checksum, fit, segment
 
 __all__ = [
     "CSUM_BLANK",
     "DATA_VALIDATED",
+    "ETH_HLEN",
     "GSO_SIZE_SHIFT",
     "GSO_TCPV4",
     "GSO_TCPV6",
     "GSO_TYPE_MASK",
     "GSO_TYPE_SHIFT",
+    "Accepts",
+    "Arena",
     "Chain",
     "Client",
     "Frame",
     "Link",
     "Piece",
+    "finish_checksum",
+    "fit",
+    "head",
+    "is_multicast",
+    "mac_bytes",
+    "mac_text",
+    "network",
+    "offload_word",
     "own",
+    "segment",
+    "transport",
+    "vnet_header",
+    "wire_length",
 ]

@@ -18,6 +18,12 @@ class Client(Protocol):
     def rx(self, chain: Chain) -> None:
         """Frames toward the guest. Always accepts: queue within a bound, drop by name past it."""
 
+    def room(self) -> int:
+        """Frames of the largest kind that rx takes now without queueing. A switch does not ask, a single wire may."""
+
+    def link_ready(self) -> None:
+        """The link, once without room, has it again."""
+
 
 class Link(Protocol):
     """Where a guest's frames go."""
@@ -29,7 +35,10 @@ class Link(Protocol):
         """Frames away from the guest; the chain is lent until the call returns."""
 
     def room(self) -> int:
-        """Frames that tx takes now; 0: wait until the link calls its client's owner back."""
+        """Frames that tx takes now; 0: wait for the client's `link_ready`."""
+
+    def client_ready(self) -> None:
+        """The client, once without room, has it again."""
 
     def attach(self, client: Client | None) -> None:
         """Plug the guest's end in, or out with None; frames for nobody are dropped by name."""

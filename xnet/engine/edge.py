@@ -1,0 +1,276 @@
+"""The edge: TAP file descriptors on one side, devices of the emulated machine on the other.
+
+`Pump` reads bursts of frames straight into memory its sink reserved, and writes chains to the fd. A guest's pump has
+the netfront's queue as its sink; a pump in dom0 (`TapLink`: the vif of xnbu, the uplink of xnbo) has staging memory
+that becomes a chain for the link's client.
+
+A burst ends at EAGAIN, after BURST frames, or when the sink has no room. Then the sink publishes it and the run queue
+is drained within the same callback (`turn`), so that a frame walks through the whole machine without waiting for
+another pass of the event loop. A sink without room takes the reader off the loop, and `resume` puts it back: the
+namespace's kernel queues and drops meanwhile, as on a real host.
+
+Writes: a TAP takes frames as long as it is up. What it refuses is dropped and counted by cause; only EAGAIN is kept,
+one chain at most (`held`), and `room` is 0 until it is gone. No writer stays registered: a TAP is always writable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
+from xnet.abi.xen import PAGE_SIZE
+from xnet.frame import Chain, Client, Frame, Link, own
+from xnet.frame.arena import Arena
+from xnet.frame.ether import offload_word, vnet_header
+from xnet.frame.offload import finish_checksum
+
+BURST = 64
+"""Frames read in one callback before others have their turn."""
+ROOM = 1 << 16
+FRAME_MAX = 17 * PAGE_SIZE
+"""Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
+BURST_BYTES = 16 * FRAME_MAX
+
+
+class Sink(Protocol):
+    """Where a pump puts the frames it reads."""
+
+    def reserve(self) -> memoryview | None:
+        """Memory for the largest frame, or None: no room now."""
+
+    def commit(self, word: int, length: int) -> None:
+        """The memory reserved last holds a frame."""
+
+    def flush(self) -> None:
+        """The burst is over; nothing may have been committed."""
+
+
+class Pump:
+    """One TAP fd on the loop. `turn` drains the run queue; counters are plain ints in `counters`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink, turn: Callable[[], None]) -> None:
+        self.loop = loop
+        self.fd = fd
+        self.sink = sink
+        self.turn = turn
+        self.header = bytearray(VNET_HDR_SIZE)
+        self.reading = False
+        self.counters: dict[str, int] = {"read_frames": 0, "written_frames": 0}
+        self.held: list[tuple[bytes, ...]] = []
+
+    def resume(self) -> None:
+        """Read (again): the sink has room."""
+        if not self.reading and self.fd >= 0:
+            self.reading = True
+            self.loop.add_reader(self.fd, self.on_readable)
+
+    def pause(self) -> None:
+        """Stop reading; the kernel queues."""
+        if self.reading:
+            self.reading = False
+            self.loop.remove_reader(self.fd)
+
+    def close(self) -> None:
+        """Leave the loop. The fd is its owner's."""
+        self.pause()
+        if self.held:
+            self.loop.remove_writer(self.fd)
+            self.held.clear()
+        self.fd = -1
+
+    def on_readable(self) -> None:  # hot: budget 6 us a frame, system call included
+        """Frames wait: read a burst, publish it, let the machine run."""
+        fd, header, sink = self.fd, self.header, self.sink
+        readv, reserve, commit = os.readv, sink.reserve, sink.commit
+        done = fresh = 0
+        try:
+            while done < BURST:
+                view = reserve()
+                if view is None:
+                    if fresh:
+                        fresh = 0
+                        sink.flush()
+                        self.turn()
+                        continue
+                    self.pause()
+                    return
+                length = readv(fd, (header, view)) - VNET_HDR_SIZE
+                word = offload_word(header, view, length)
+                if word is None:
+                    word = complete(header, view, length)
+                commit(word, length)
+                done += 1
+                fresh += 1
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.lost(error)
+        finally:
+            self.counters["read_frames"] += done
+            sink.flush()
+            if fresh:
+                self.turn()
+
+    def lost(self, error: OSError) -> None:
+        """The device went away under us (its namespace died): stop reading, say so in the counters."""
+        self.pause()
+        self.count(f"read_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
+
+    def room(self) -> int:
+        """Frames the fd takes now."""
+        return 0 if self.held else ROOM
+
+    def write_from(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
+        """Write a chain's frames; what the fd refuses is dropped by name."""
+        fd, memory, writev = self.fd, chain.memory, os.writev
+        frames = chain.frames
+        done = 0
+        for frame in frames:
+            word, length, pieces = frame
+            if len(pieces) == 1:
+                addr = pieces[0][0]
+                view = memory[addr : addr + length]
+                buffers = [vnet_header(word, view, length), view]
+            else:
+                views = chain.views(frame)
+                buffers = [header_of(word, views, length), *views]
+            try:
+                writev(fd, buffers)
+            except BlockingIOError:
+                self.hold(chain, frames[done:])
+                break
+            except OSError as error:
+                self.refused(error)
+            done += 1
+        self.counters["written_frames"] += done
+
+    def refused(self, error: OSError) -> None:
+        """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
+        name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error.errno or 0)
+        self.count(name or f"write_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
+
+    def hold(self, chain: Chain, frames: list[Frame]) -> None:
+        """Keep what a busy fd did not take, or drop it when something is kept already."""
+        if self.held:
+            self.count("write_busy", len(frames))
+            return
+        for frame in frames:
+            data = chain.tobytes(frame)
+            self.held.append((vnet_header(frame[0], memoryview(data), frame[1]), data))
+        self.loop.add_writer(self.fd, self.on_writable)
+
+    def on_writable(self) -> None:
+        """The fd takes frames again."""
+        while self.held:
+            try:
+                os.writev(self.fd, self.held[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.refused(error)
+            self.held.pop(0)
+        self.loop.remove_writer(self.fd)
+
+    def count(self, name: str, count: int) -> None:
+        """Add to a counter that is rarely needed."""
+        self.counters[name] = self.counters.get(name, 0) + count
+
+
+def header_of(word: int, views: list[memoryview], length: int) -> bytes:
+    """The vnet header of a frame in pieces: its packet headers may be in several of them."""
+    if not word or len(views[0]) >= 128:
+        return vnet_header(word, views[0], length)
+    return vnet_header(word, memoryview(b"".join(views)), length)
+
+
+def complete(header: bytearray, view: memoryview, length: int) -> int:
+    """A frame whose checksum wish netif cannot express: finish it here. The offload word of what remains: none."""
+    _, _, _, _, start, offset = VNET_HDR.unpack(header)
+    finish_checksum(view, length, start, offset)
+    return 0
+
+
+class TapLink(Link):
+    """A TAP of dom0 as a Link: the vif of xnbu, or the uplink under a switch."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        *,
+        mtu: int,
+        memory: memoryview,
+        arena: Arena,
+        turn: Callable[[], None],
+    ) -> None:
+        self.mtu = mtu
+        self.memory = memory
+        self.arena = arena
+        self.client: Client | None = None
+        self.chain = Chain(memory)
+        self.base = self.top = self.mark = -1
+        self.limit = 0
+        self.pump = Pump(loop, fd, self, turn)
+        self.tx = self.pump.write_from
+
+    def room(self) -> int:
+        """Frames that tx takes now."""
+        return self.pump.room()
+
+    def attach(self, client: Client | None) -> None:
+        """Plug the client in and read for it, or out."""
+        self.client = client
+        if client is None:
+            self.pump.pause()
+        else:
+            self.pump.resume()
+
+    def client_ready(self) -> None:
+        """The client has buffers again."""
+        if self.client is not None:
+            self.pump.resume()
+
+    # --- the pump's sink
+
+    def reserve(self) -> memoryview | None:  # hot
+        """Staging memory for one frame, while client and burst have room."""
+        if self.base < 0:
+            client = self.client
+            if client is None:
+                return None
+            self.limit = client.room()
+            if not self.limit:
+                return None
+            self.mark = self.arena.mark()
+            self.base = self.top = self.arena.alloc(BURST_BYTES)
+            if self.base < 0:
+                return None
+        elif self.top + FRAME_MAX > self.base + BURST_BYTES or len(self.chain.frames) >= self.limit:
+            return None
+        return self.memory[self.top : self.top + FRAME_MAX]
+
+    def commit(self, word: int, length: int) -> None:  # hot
+        """One more frame of the burst."""
+        self.chain.frames.append(own(word, self.top, length))
+        self.top += (length + PAGE_SIZE - 1) & -PAGE_SIZE
+
+    def flush(self) -> None:  # hot
+        """The burst goes to the client."""
+        if self.base < 0:
+            return
+        chain = self.chain
+        if chain.frames:
+            self.chain = Chain(self.memory)
+            if self.client is not None:
+                self.client.rx(chain)
+        self.base = -1
+        self.arena.release(self.mark)
+
+    def close(self) -> None:
+        """Leave the loop; the TAP is its owner's to close."""
+        self.attach(None)
+        self.pump.close()

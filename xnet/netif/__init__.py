@@ -1,0 +1,29 @@
+"""Floor 5: the paravirtual network interface, both ends.
+
+Where what is. `gather` turns tx slots into packets. `front_queue` and `back_queue` are the two ends of the data path;
+`transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
+handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed.
+
+Who owns what. The frontend owns the ring pages, the buffers and the event channels; the backend maps the rings and
+binds the channels while connected. A tx page is granted from request to response, an rx page from posting to
+response. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's page (map) for as
+long as the chain is lent.
+
+Which direction is which. tx is away from the guest and rx toward it, in both ends. An end's counters count what
+crossed the ring: a frontend's tx_packets are its backend's tx_packets.
+
+What can go wrong. A peer's impossible slot or index is `BadRing` or `RingError`; the device turns it into `rogue`:
+that vif is disabled until it reconnects, and nobody else notices. What only xenstore shows (a missing key, a bad grant
+reference) goes to the error node, and the device closes.
+
+Sources: public/io/netif.h, Linux drivers/net/xen-netback and xen-netfront.c for order and verdicts.
+"""
+
+from xnet.netif.back import Netback
+from xnet.netif.back_queue import BackQueue
+from xnet.netif.features import FEATURE_NAMES, Features
+from xnet.netif.front import Netfront, Nic
+from xnet.netif.front_queue import FrontQueue
+from xnet.netif.gather import BadRing
+
+__all__ = ["FEATURE_NAMES", "BackQueue", "BadRing", "Features", "FrontQueue", "Netback", "Netfront", "Nic"]

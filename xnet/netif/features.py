@@ -1,0 +1,113 @@
+"""Features: what each end says in xenstore, and what follows for each direction.
+
+A key of the backend says what it takes from the guest, a key of the frontend what it takes from the backend. So a
+direction's features are what the receiver's keys say, less what the sender does not care to use. Absent keys have the
+defaults of the public header: everything off, but a blank IPv4 checksum, which is refused only by
+``feature-no-csum-offload``. Values are decimal; whatever is not a number is 0. Source: public/io/netif.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from xnet.abi.xen import PAGE_SIZE
+from xnet.abi.xen.netif import XEN_NETIF_MAX_TX_SIZE
+from xnet.frame.offload import Accepts
+
+ETH_HLEN = 14
+MTU_WITHOUT_SG = 1500
+MTU_MAX = 65517
+
+
+@dataclass(slots=True, frozen=True)
+class Features:
+    """What one end is willing to do, by the key's name without ``feature-``, dashes as underscores."""
+
+    sg: bool = True
+    gso_tcpv4: bool = True
+    gso_tcpv6: bool = True
+    csum_offload: bool = True
+    ipv6_csum_offload: bool = True
+    split_event_channels: bool = True
+    rx_notify: bool = True
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, bool]) -> Features:
+        """From a lab file's table: names with dashes; absent ones are on."""
+        return cls(**{name.replace("-", "_"): on for name, on in wanted.items()})
+
+    def accepts(self) -> Accepts:
+        """What this end would take if all its keys say so."""
+        return Accepts(
+            csum4=self.csum_offload,
+            csum6=self.ipv6_csum_offload,
+            gso4=self.gso_tcpv4,
+            gso6=self.gso_tcpv6,
+            sg=self.sg,
+        )
+
+    def offload_keys(self) -> dict[str, str]:
+        """The keys both ends write alike, in Linux's order."""
+        keys = {
+            "feature-sg": flag(self.sg),
+            "feature-gso-tcpv4": flag(self.gso_tcpv4),
+            "feature-gso-tcpv6": flag(self.gso_tcpv6),
+            "feature-ipv6-csum-offload": flag(self.ipv6_csum_offload),
+        }
+        if not self.csum_offload:
+            keys["feature-no-csum-offload"] = "1"
+        return keys
+
+
+FEATURE_NAMES = tuple(field.name.replace("_", "-") for field in fields(Features))
+OFFLOAD_KEYS = (
+    "feature-sg",
+    "feature-gso-tcpv4",
+    "feature-gso-tcpv6",
+    "feature-no-csum-offload",
+    "feature-ipv6-csum-offload",
+)
+
+
+def flag(on: bool) -> str:
+    """A flag as every frontend reads it: exactly ``1`` or ``0`` (Windows parses in base 2, Mirage compares text)."""
+    return "1" if on else "0"
+
+
+def number(text: str | None, default: int = 0) -> int:
+    """An unsigned decimal of the peer's; absent: `default`; rubbish: 0."""
+    if text is None:
+        return default
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else 0
+
+
+def agree(receiver: Mapping[str, str | None], sender: Features) -> Accepts:
+    """One direction: what the receiver's keys take, less what the sender does not use. GSO needs sg and checksums."""
+    sg = bool(number(receiver.get("feature-sg"))) and sender.sg
+    csum4 = not number(receiver.get("feature-no-csum-offload")) and sender.csum_offload
+    csum6 = bool(number(receiver.get("feature-ipv6-csum-offload"))) and sender.ipv6_csum_offload
+    return Accepts(
+        csum4=csum4,
+        csum6=csum6,
+        gso4=sg and csum4 and bool(number(receiver.get("feature-gso-tcpv4"))) and sender.gso_tcpv4,
+        gso6=sg and csum6 and bool(number(receiver.get("feature-gso-tcpv6"))) and sender.gso_tcpv6,
+        sg=sg,
+        max_frame=XEN_NETIF_MAX_TX_SIZE if sg else PAGE_SIZE,
+    )
+
+
+def usable_mtu(mtu: int, accepts: Accepts) -> int:
+    """What a device may send: without sg one slot of 1500 bytes, whatever was configured (Linux's netfront)."""
+    return min(mtu, MTU_MAX if accepts.sg else MTU_WITHOUT_SG)
+
+
+def describe(accepts: Accepts) -> dict[str, bool]:
+    """For people and JSON, by the keys' names."""
+    return {
+        "sg": accepts.sg,
+        "gso-tcpv4": accepts.gso4,
+        "gso-tcpv6": accepts.gso6,
+        "csum-offload": accepts.csum4,
+        "ipv6-csum-offload": accepts.csum6,
+    }

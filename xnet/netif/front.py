@@ -1,0 +1,233 @@
+"""Netfront: the guest's end of one vif, from its directory in xenstore to a connected queue and back.
+
+Order (real-world recording: Linux 6.1's xen-netfront): wait for the backend's InitWait; look at what it offers; make
+rings, grants and ports; write the keys in one transaction; Connected. It may use the rings at once: what it sends
+before the backend has bound its port is pending there. When the backend closes, the frontend answers Closed and gives
+everything back; when a backend comes back to InitWait, or `open` is called, it starts again from Initialising.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from xnet.abi.xen.xenbus import XenbusState
+from xnet.frame import Chain
+from xnet.frame.offload import Accepts
+from xnet.hv.api import Xen
+from xnet.netif.device import Device, Observer
+from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
+from xnet.netif.front_queue import FrontQueue
+from xnet.xenstore import Conversation, Read, Rm, Session, Write
+from xnet.xenstore.client import transaction
+from xnet.xenstore.xenbus import read_state
+
+S = XenbusState
+ENODEV = 19
+COUNTERS = (
+    "tx_packets", "tx_bytes", "tx_slots", "tx_errors", "tx_oversize", "tx_notified", "tx_suppressed",
+    "rx_packets", "rx_bytes", "rx_slots", "rx_errors", "rx_notified", "rx_suppressed",
+)  # fmt: skip
+
+
+class Nic(Protocol):
+    """The guest's network interface above the frontend: the TAP and its kernel."""
+
+    def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
+        """The queue may be filled from now on, with what `accepts` says."""
+
+    def carrier(self, on: bool) -> None:
+        """The backend came to life, or went."""
+
+    def disconnected(self) -> None:
+        """Touch the queue no more."""
+
+    def ready(self) -> None:
+        """The queue, once full, has room."""
+
+    def rx(self, chain: Chain) -> None:
+        """Frames for the guest."""
+
+
+class Netfront(Device):
+    """One vif's frontend. The nic is told when there is a queue to put frames into."""
+
+    def __init__(
+        self,
+        xen: Xen,
+        session: Session,
+        handle: int,
+        nic: Nic,
+        *,
+        features: Features = Features(),  # noqa: B008 (frozen)
+        observe: Observer | None = None,
+    ) -> None:
+        super().__init__(xen, session, f"device/vif/{handle}", f"d{xen.domid}: device/vif/{handle}", observe)
+        self.handle = handle
+        self.nic = nic
+        self.features = features
+        self.queue: FrontQueue | None = None
+        self.accepts: Accepts | None = None
+        """What the connected backend takes."""
+        self.broken = False
+        self.wanted_open = True
+        self.counters = dict.fromkeys(COUNTERS, 0)
+
+    def start(self) -> None:
+        """The directory is there: find the backend and follow it."""
+        self.busy = True
+        self.session.run(self.probe(), self.looked)
+
+    def probe(self) -> Conversation[None]:
+        """Where the backend is; from now on its state is watched."""
+        self.peer = number((yield Read(f"{self.nodename}/backend-id")))
+        self.otherend = (yield Read(f"{self.nodename}/backend")) or ""
+        self.watch(f"{self.otherend}/state")
+
+    def reconcile(self) -> Conversation[None]:
+        """Do what the backend's state calls for."""
+        backend = yield from read_state(self.otherend)
+        if backend is S.InitWait and self.wanted_open:
+            if self.state is S.Closed:
+                yield from self.switch(S.Initialising)
+            if self.state is S.Initialising:
+                yield from self.connect()
+        elif backend is S.Connected and self.state is S.Connected:
+            self.nic.carrier(True)
+            self.reason = ""
+            self.changed()
+        elif backend in (S.Closing, S.Closed, S.Unknown) and self.state in (S.Connected, S.Closing):
+            self.disconnect()
+            yield from self.switch(S.Closed)
+
+    def connect(self) -> Conversation[None]:
+        """Everything from the backend's offer to our Connected."""
+        offered = yield Read(f"{self.otherend}/feature-rx-copy")
+        if not number(offered):
+            self.fail(ENODEV, "backend does not support copying receive path (feature-rx-copy)")
+            return
+        split = number((yield Read(f"{self.otherend}/feature-split-event-channels"))) and (
+            self.features.split_event_channels
+        )
+        queues = yield Read(f"{self.otherend}/multi-queue-max-queues")
+        self.disconnect()
+        self.make_queue(bool(split))
+        keys = self.keys(with_queues=queues is not None)
+
+        def write() -> Conversation[None]:
+            for name, value in keys.items():
+                yield Write(f"{self.nodename}/{name}", value)
+            for name in {"event-channel", "event-channel-tx", "event-channel-rx"} - keys.keys():
+                if (yield Read(f"{self.nodename}/{name}")) is not None:
+                    yield Rm(f"{self.nodename}/{name}")  # of a connection before, with another backend
+
+        yield from transaction(write)
+        offers: dict[str, str | None] = {}
+        for name in OFFLOAD_KEYS:
+            offers[name] = yield Read(f"{self.otherend}/{name}")
+        self.accepts = agree(offers, self.features)
+        if self.queue is not None:
+            self.queue.accepts = self.accepts
+            self.nic.connected(self.queue, self.accepts)
+        yield from self.switch(S.Connected)
+
+    def make_queue(self, split: bool) -> None:
+        """Rings, buffers, and a port for both or one each way."""
+        xen = self.xen
+        self.ports = [xen.alloc_unbound(self.peer) for _ in range(2 if split else 1)]
+        tx_port, rx_port = self.ports[0], self.ports[-1]
+        queue = FrontQueue(
+            xen,
+            self.peer,
+            deliver=self.nic.rx,
+            notify_tx=lambda: xen.send(tx_port),
+            notify_rx=lambda: xen.send(rx_port),
+            counters=self.counters,
+        )
+        self.queue = queue
+        self.broken = False
+
+        def on_tx() -> None:
+            queue.on_tx()
+            self.nic.ready()
+
+        def both() -> None:
+            queue.on_rx()
+            on_tx()
+
+        if split:
+            xen.set_handler(tx_port, self.guard(on_tx))
+            xen.set_handler(rx_port, self.guard(queue.on_rx))
+        else:
+            xen.set_handler(tx_port, self.guard(both))
+
+    def keys(self, *, with_queues: bool) -> dict[str, str]:
+        """What a connecting frontend writes, in Linux's order."""
+        assert self.queue is not None, "keys tell of a queue"
+        keys = {"multi-queue-num-queues": "1"} if with_queues else {}
+        keys["tx-ring-ref"], keys["rx-ring-ref"] = str(self.queue.refs), str(self.queue.refs + 1)
+        if len(self.ports) == 2:
+            keys["event-channel-tx"], keys["event-channel-rx"] = map(str, self.ports)
+        else:
+            keys["event-channel"] = str(self.ports[0])
+        keys["request-rx-copy"] = "1"
+        keys["feature-rx-notify"] = flag(self.features.rx_notify)
+        return keys | self.features.offload_keys()
+
+    # --- by request
+
+    def close(self) -> None:
+        """Shut down in order, as a driver that is unloaded: Closing, and Closed when the backend has followed."""
+        self.wanted_open = False
+
+        def closing() -> Conversation[None]:
+            yield from self.switch(S.Closing)
+
+        if self.state is S.Connected:
+            self.session.run(closing(), self.watched)
+
+    def open(self) -> None:
+        """Come back after `close`."""
+        self.wanted_open = True
+
+        def initialising() -> Conversation[None]:
+            yield from self.switch(S.Initialising)
+            self.look()
+
+        self.session.run(initialising(), self.watched)
+
+    # --- the end
+
+    def disconnect(self) -> None:
+        """Take the queue from the nic; give back pages, references and ports."""
+        if self.queue is not None:
+            self.nic.disconnected()
+            self.queue.close()
+            self.queue = None
+        self.release_ports()
+        self.accepts = None
+
+    def rogue(self, reason: str) -> None:
+        """A broken backend: use nothing more of this connection (Linux's `broken`)."""
+        if self.broken:
+            return
+        self.broken = True
+        self.nic.disconnected()
+        for port in self.ports:
+            self.xen.set_handler(port, None)
+        self.note(f"{reason}; broken until it reconnects")
+
+    def stop(self) -> None:
+        """The domain goes: no more looks, everything given back."""
+        self.unwatch()
+        self.disconnect()
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the device was made; errors by cause."""
+        return dict(self.counters)
+
+    def agreed(self) -> dict[str, bool]:
+        """What is agreed toward the backend."""
+        return describe(self.accepts) if self.accepts is not None else {}
+
+
+__all__ = ["COUNTERS", "Netfront", "Nic"]

@@ -1,0 +1,58 @@
+"""Out of a guest by mapping: its pages appear in the backend's window, are read there, and are unmapped again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
+from xnet.frame import Frame
+from xnet.hv.api import Mapping, Xen
+
+if TYPE_CHECKING:
+    from xnet.netif.gather import Packet
+
+
+class MapFetch:
+    """Guest pages, mapped read-only for as long as the chain is lent."""
+
+    lends = True
+    """The frames lie in the guest's pages: answer the frontend only after `release`."""
+
+    def __init__(self, xen: Xen, domid: int) -> None:
+        self.xen = xen
+        self.domid = domid
+        self.handles: list[int] = []
+
+    def fetch(self, packets: list[Packet], frames: list[Frame]) -> list[list[int] | None]:
+        """Map whole packets, adding them to `frames`; per packet None (all well) or a response status a slot."""
+        return [self.fetch_one(packet, frames) for packet in packets]
+
+    def fetch_one(self, packet: Packet, frames: list[Frame]) -> list[int] | None:
+        """Map one packet's pages. When one cannot be mapped, the packet is dropped and that slot says ERROR."""
+        if packet.error:
+            return None
+        used = [segment for segment in packet.segments if segment[2]]
+        mapped = self.xen.map_grants(self.domid, [gref for gref, _, _ in used], readonly=True)
+        results = iter(mapped)
+        pieces, statuses = [], []
+        for gref, offset, size in packet.segments:
+            status = XEN_NETIF_RSP_OKAY
+            if size:
+                result = next(results)
+                if isinstance(result, Mapping):
+                    self.handles.append(result.handle)
+                    pieces.append((result.addr + offset, size, self.domid, gref))
+                else:
+                    status = XEN_NETIF_RSP_ERROR
+            statuses.append(status)
+        if any(statuses):
+            packet.error = "tx_grant_error"
+            return statuses
+        frames.append((packet.word, packet.length, tuple(pieces)))
+        return None
+
+    def release(self) -> None:
+        """The chain has been handed back: unmap all of it."""
+        if self.handles:
+            self.xen.unmap_grants(self.handles)
+            self.handles = []
