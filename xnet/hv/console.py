@@ -1,0 +1,30 @@
+"""Console: the hypervisor's console ring (`xl dmesg`), a bounded number of bytes of whole lines, the oldest dropped."""
+
+from __future__ import annotations
+
+from collections import deque
+
+MAX_LINE = 256
+
+
+class Console:
+    """Lines as Xen prints them: ``(XEN) ...`` its own, ``(d3) ...`` a domain's. They carry no time; the reader may."""
+
+    def __init__(self, size: int = 16384) -> None:
+        self._size = size
+        self._used = 0
+        self._lines: deque[str] = deque()
+
+    def write(self, text: str, domid: int | None = None) -> None:
+        """Add text, a line or several, by a domain or by the hypervisor. Unprintable characters become ``?``."""
+        prefix = "(XEN)" if domid is None else f"(d{domid})"
+        for line in text.splitlines() or [""]:
+            clean = "".join(c if " " <= c <= "~" else "?" for c in line[:MAX_LINE])
+            self._lines.append(f"{prefix} {clean}")
+            self._used += len(self._lines[-1]) + 1
+        while self._used > self._size:
+            self._used -= len(self._lines.popleft()) + 1
+
+    def lines(self) -> list[str]:
+        """What is in the ring, oldest first."""
+        return list(self._lines)

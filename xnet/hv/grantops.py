@@ -1,0 +1,255 @@
+"""Grant hypercalls: map, unmap, copy, query_size, between the tables of two domains.
+
+Each element of a batch has its own GNTST status, and they run in order. Source: xen/common/grant_table.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+from xnet.abi.xen.grant_table import (
+    GNTCOPY_dest_gref,
+    GNTCOPY_source_gref,
+    GNTST_bad_copy_arg,
+    GNTST_bad_domain,
+    GNTST_bad_handle,
+    GNTST_bad_page,
+    GNTST_general_error,
+    GNTST_no_space,
+    GNTST_okay,
+    GNTST_permission_denied,
+    GTF_permit_access,
+    GTF_readonly,
+)
+from xnet.errors import HostError
+from xnet.hv.api import CopyOp
+from xnet.hv.grants import GrantTable, Tracked
+from xnet.mem import Machine
+
+SELF, SHIFT, PAGE = DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
+FROM_GREF, TO_GREF = GNTCOPY_source_gref, GNTCOPY_dest_gref
+READONLY, ACCESS = GTF_readonly, GTF_permit_access
+FAR = 1 << 62
+
+
+class GrantOps:
+    """The grant tables of all living domains and what is done between them.
+
+    `released` is called with a dead domain's table when the last use of one of its grants has ended.
+    """
+
+    def __init__(self, machine: Machine, released: Callable[[GrantTable], None]) -> None:
+        self.tables: dict[int, GrantTable] = {}
+        self._machine = machine
+        self._released = released
+
+    def map(self, caller: GrantTable, pfn: int, domid: int, refs: Sequence[int], *, readonly: bool) -> list[int]:
+        """Map grants of `domid` at the caller's pages pfn, pfn + 1, ...: per reference a handle, or a GNTST status.
+
+        Neighbours in the machine are mapped by one remap. A page whose reference failed is left as it was.
+        """
+        caller.hypercalls += 1
+        table = self.tables.get(domid)
+        if table is None:
+            return [GNTST_bad_domain] * len(refs)
+        results = [GNTST_no_space] * len(refs)
+        room = len(caller.handles)
+        for i, ref in enumerate(refs[:room]):
+            results[i] = table.pin(ref, caller.domid, write=not readonly, mapping=True)
+        start = 0
+        while start < len(results):
+            end = start + 1
+            if results[start] >= 0:
+                while end < len(results) and results[end] == results[end - 1] + 1:
+                    end += 1
+                results[start:end] = self._map_run(
+                    caller, pfn + start, table, refs[start:end], results[start], readonly
+                )
+            start = end
+        return results
+
+    def _map_run(
+        self, caller: GrantTable, pfn: int, table: GrantTable, refs: Sequence[int], frame: int, readonly: bool
+    ) -> list[int]:
+        """Remap pinned neighbours and enter them in the maptrack: their handles."""
+        try:
+            caller.physmap.place(pfn, frame, len(refs), readonly=readonly)
+        except HostError:
+            for ref in refs:
+                table.unpin(ref, write=not readonly)
+            return [GNTST_general_error] * len(refs)
+        handles = []
+        for i, ref in enumerate(refs):
+            handle = caller.handles.pop()
+            caller.maptrack[handle] = Tracked(table, ref, pfn + i, frame + i, readonly)
+            self._machine.get(frame + i)
+            handles.append(handle)
+        caller.maps += len(refs)
+        return handles
+
+    def unmap(self, caller: GrantTable, handles: Sequence[int]) -> list[int]:
+        """Unmap what the handles stand for: a GNTST status each. Neighbours in the window go by one remap."""
+        caller.hypercalls += 1
+        results = [GNTST_okay] * len(handles)
+        gone: list[Tracked] = []
+        for i, handle in enumerate(handles):
+            tracked = caller.maptrack.pop(handle, None)
+            if tracked is None:
+                results[i] = GNTST_bad_handle
+            else:
+                caller.handles.append(handle)
+                gone.append(tracked)
+        start = 0
+        for i in range(1, len(gone) + 1):
+            if i == len(gone) or gone[i].pfn != gone[i - 1].pfn + 1:
+                caller.physmap.clear(gone[start].pfn, i - start)
+                start = i
+        for tracked in gone:  # only now: a freed frame must not be under anybody's window
+            tracked.table.unpin(tracked.ref, write=not tracked.readonly)
+            self._machine.put(tracked.frame)
+            if self.tables.get(tracked.table.domid) is not tracked.table and not tracked.table.active:
+                self._released(tracked.table)
+        caller.unmaps += len(gone)
+        return results
+
+    def query_size(self, caller: GrantTable, domid: int) -> tuple[int, int, int]:
+        """(nr_frames, max_nr_frames, status) of a domain's table; only dom0 may ask about others."""
+        table = caller if domid == SELF else self.tables.get(domid)
+        if table is None:
+            return 0, 0, GNTST_bad_domain
+        if table is not caller and caller.domid != 0:
+            return 0, 0, GNTST_permission_denied
+        return len(table.frames), table.max_frames, GNTST_okay
+
+    def copy(self, caller: GrantTable, ops: Sequence[CopyOp]) -> list[int] | None:  # hot: <= 0.8 us an op
+        """Run copies in order: None when all went well, else a GNTST status for each.
+
+        Longer than 40 lines because a call per op would double its price. An op that is plainly right is checked here;
+        any doubt goes to `_check_slowly`, which knows the order of the rules. Ops that go on in the machine where the
+        one before ended, on both sides, become one copy, unless it would read what an earlier op of the run wrote.
+        """
+        machine, tables, me = self._machine, self.tables, caller.domid
+        owner, nframes, memory = machine.owner, machine.nframes, machine.view
+        own = caller.physmap.mfn
+        own_pages = len(own)
+        may_read = ACCESS | READONLY | me << 16  # the entry's first word, once READONLY has been or'ed in
+        may_write = ACCESS | me << 16
+        source = dest = caller
+        src_words = dst_words = caller.words
+        src_active = dst_active = caller.active
+        last_source = last_dest = -1
+        src_entries = dst_entries = src_owner = dst_owner = 0
+        src_start = src_end = dst_start = dst_end = fence = -1
+        copied = 0
+        statuses: list[int] | None = None
+        for i, op in enumerate(ops):
+            src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags = op
+            src_mfn = dst_mfn = nframes
+            if flags & FROM_GREF:
+                if src_domid != last_source:
+                    last_source = src_domid
+                    source = tables.get(src_domid, caller)
+                    src_entries = source.entries if source.domid == src_domid else 0
+                    src_words, src_active, src_owner = source.words, source.active, source.domid
+                if 0 <= src < src_entries and src_words[src + src] | READONLY == may_read and src not in src_active:
+                    src_mfn = src_words[src + src + 1]
+                from_owner = src_owner
+            else:
+                if 0 <= src < own_pages and src_domid == SELF:
+                    src_mfn = own[src]
+                from_owner = me
+            if flags & TO_GREF:
+                if dst_domid != last_dest:
+                    last_dest = dst_domid
+                    dest = tables.get(dst_domid, caller)
+                    dst_entries = dest.entries if dest.domid == dst_domid else 0
+                    dst_words, dst_active, dst_owner = dest.words, dest.active, dest.domid
+                if 0 <= dst < dst_entries and dst_words[dst + dst] == may_write and dst not in dst_active:
+                    dst_mfn = dst_words[dst + dst + 1]
+                to_owner = dst_owner
+            else:
+                if 0 <= dst < own_pages and dst_domid == SELF:
+                    dst_mfn = own[dst]
+                to_owner = me
+            room = PAGE - length
+            if (
+                src_mfn < nframes
+                and dst_mfn < nframes
+                and owner[src_mfn] == from_owner
+                and owner[dst_mfn] == to_owner
+                and 0 <= src_offset <= room < PAGE
+                and 0 <= dst_offset <= room
+            ):
+                start = (src_mfn << SHIFT) + src_offset
+                to = (dst_mfn << SHIFT) + dst_offset
+            else:
+                status, start, to = self._check_slowly(caller, op)
+                if status:
+                    if statuses is None:
+                        statuses = [GNTST_okay] * len(ops)
+                    statuses[i] = status
+                    continue
+                if not length:
+                    continue
+            end = start + length
+            if start == src_end and to == dst_end and end <= fence:
+                src_end = end
+                dst_end = to + length
+                continue
+            if src_end > 0:
+                memory[dst_start:dst_end] = memory[src_start:src_end]
+                copied += src_end - src_start
+            src_start, src_end, dst_start, dst_end = start, end, to, to + length
+            fence = to if to > start else FAR
+        if src_end > 0:
+            memory[dst_start:dst_end] = memory[src_start:src_end]
+            copied += src_end - src_start
+        caller.hypercalls += 1
+        caller.copies += len(ops)
+        caller.bytes_copied += copied
+        return statuses
+
+    def _check_slowly(self, caller: GrantTable, op: CopyOp) -> tuple[int, int, int]:
+        """(status, source address, destination address) of one op, by all the rules in Xen's order."""
+        src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags = op
+        if length == 0:
+            return GNTST_okay, 0, 0
+        from_gref, to_gref = bool(flags & FROM_GREF), bool(flags & TO_GREF)
+        status = self._may_name(src_domid, from_gref) or self._may_name(dst_domid, to_gref)
+        if status:
+            return status, 0, 0
+        src_mfn = self._claim(caller, src, src_domid, from_gref, write=False)
+        if src_mfn < 0:
+            return src_mfn, 0, 0
+        dst_mfn = self._claim(caller, dst, dst_domid, to_gref, write=True)
+        if from_gref:
+            self._table(caller, src_domid).unpin(src, write=False)
+        if dst_mfn < 0:
+            return dst_mfn, 0, 0
+        if to_gref:
+            self._table(caller, dst_domid).unpin(dst, write=True)
+        if length < 0 or not (0 <= src_offset <= PAGE - length and 0 <= dst_offset <= PAGE - length):
+            return GNTST_bad_copy_arg, 0, 0
+        return GNTST_okay, (src_mfn << SHIFT) + src_offset, (dst_mfn << SHIFT) + dst_offset
+
+    def _may_name(self, domid: int, gref: bool) -> int:
+        """Status of naming a domain in a copy: own frames only as DOMID_SELF, grants of the living only."""
+        if domid == SELF:
+            return GNTST_okay
+        if not gref:
+            return GNTST_permission_denied
+        return GNTST_okay if domid in self.tables else GNTST_bad_domain
+
+    def _table(self, caller: GrantTable, domid: int) -> GrantTable:
+        return caller if domid == SELF else self.tables[domid]
+
+    def _claim(self, caller: GrantTable, page: int, domid: int, gref: bool, *, write: bool) -> int:
+        """Machine frame of one side of a copy (a grant is pinned), or a negative status."""
+        if gref:
+            return self._table(caller, domid).pin(page, caller.domid, write=write, mapping=False)
+        own = caller.physmap.mfn
+        mfn = own[page] if 0 <= page < len(own) else self._machine.nframes
+        if mfn >= self._machine.nframes or self._machine.owner[mfn] != caller.domid:
+            return GNTST_bad_page
+        return mfn
