@@ -1,0 +1,97 @@
+"""``xnet bench``: what the emulation costs, beside a bare relay and the kernel alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from xnet.bench.metrics import FLAVOURS, WORKLOADS
+from xnet.bench.run import Options, Progress, run_bench
+from xnet.errors import XnetError
+
+ROUNDS, SECONDS = 5, 3
+QUICK_ROUNDS, QUICK_SECONDS = 2, 1
+
+
+def _workloads(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    wanted = tuple(value.split(",")) if value else WORKLOADS
+    for word in wanted:
+        if word not in WORKLOADS:
+            raise click.BadParameter(f"{word!r} is none of {', '.join(WORKLOADS)}", context, parameter)
+    return wanted
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), help=f"Rounds of everything.  [default: {ROUNDS}]")
+@click.option("--time", "seconds", type=click.IntRange(1), help=f"Seconds a workload runs.  [default: {SECONDS}]")
+@click.option("--flavour", type=click.Choice([*FLAVOURS, "both"]), default="both", show_default=True, help="Netback.")
+@click.option("--only", "workloads", callback=_workloads, metavar="LIST", help="Some of tcp,udp,ping.")
+@click.option(
+    "--relay",
+    type=click.Choice(["auto", "c", "python", "both"]),
+    default="auto",
+    show_default=True,
+    help="What to compare with: the relay in C (needs gcc), in Python, or both side by side.",
+)
+@click.option("--no-kernel", is_flag=True, help="Leave out the kernel's own veth and bridge.")
+@click.option("--no-lab", is_flag=True, help="Leave out the lab: only the yardsticks.")
+@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS} s: under a minute, and rough.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON, every sample included.")
+def bench(
+    rounds: int | None,
+    seconds: int | None,
+    flavour: str,
+    workloads: tuple[str, ...],
+    relay: str,
+    no_kernel: bool,
+    no_lab: bool,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Measure what the emulated Xen path costs.
+
+    Two guests send each other TCP in bulk, 64-byte UDP and pings: through the kernel alone (veth and bridge), through a
+    raw relay with the same TAPs and nothing emulated, and through a lab, in turns. What counts is the ratio lab/relay
+    of each round: median (least-greatest).
+
+    xnbu: guest TAP, netback, vif TAP in a Linux bridge, and back. xnbo: guest to guest on an etherstub.
+
+    Needs root, iperf3 and ping. Exit status 1 if a workload failed or a ratio that was promised is missed.
+    """
+    options = Options(
+        rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
+        seconds=seconds or (QUICK_SECONDS if quick else SECONDS),
+        flavours=FLAVOURS if flavour == "both" else (flavour,),
+        workloads=workloads,
+        kernel=not no_kernel,
+        lab=not no_lab,
+        relay=relay,
+    )
+    try:
+        report = run_bench(options, progress_on(sys.stderr.isatty()))
+    except XnetError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(report.as_json() if as_json else report.as_text())
+    if not report.is_reached():
+        raise SystemExit(1)
+
+
+def progress_on(tty: bool) -> Progress:
+    """Progress on standard error: one line that is written over, with the time left; on a file, a line a round."""
+    started = time.monotonic()
+    shown = ""
+
+    def show(done: int, total: int, text: str) -> None:
+        nonlocal shown
+        if tty:
+            left = f", {(time.monotonic() - started) / done * (total - done):.0f} s left" if done else ""
+            end = "" if done < total - 1 or not total else "\n"
+            sys.stderr.write(f"\r\x1b[K[{done}/{total}] {text}{left}{end}")
+            sys.stderr.flush()
+        elif text.split(" ")[:2] != shown.split(" ")[:2]:
+            click.echo(f"bench: {' '.join(text.split(' ')[:2]) if total else text}", err=True)
+        shown = text
+
+    return show

@@ -1,0 +1,95 @@
+"""The lab as a setup: a lab file of its own, run and entered by the commands a user has.
+
+``xnet run`` rather than ``xnet up``: a child in the foreground ends with the bench, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from xnet.bench.setup import ADDRESS, GUESTS, PREFIX_LEN, Setup, Tool, end, wait_connected
+from xnet.errors import HostError
+
+XNET = (sys.executable, "-m", "xnet")
+"""The command, whether or not it is installed in the path."""
+SWITCH = {
+    "xnbu": ('[[bridge]]\nname = "xenbr0"\n', 'bridge = "xenbr0"'),
+    "xnbo": ('[[etherstub]]\nname = "stub0"\n', 'link = "stub0"'),
+}
+START_S = 20.0
+
+
+def lab_file(name: str, flavour: str) -> str:
+    """A lab of two guests on one switch; everything not needed to reach each other is left at its default."""
+    switch, plug = SWITCH[flavour]
+    domains = "".join(
+        f'\n[[domain]]\nname = "{guest}"\ntype = "pv"\nvif = [{{ {plug}, ip = "{ADDRESS[guest]}/{PREFIX_LEN}" }}]\n'
+        for guest in GUESTS
+    )
+    return f'[lab]\nname = "{name}"\n\n{switch}{domains}'
+
+
+@dataclass(slots=True, frozen=True)
+class LabSetup:
+    """A running lab: `engine` is its one process, `said` the file its output goes to."""
+
+    lab: str
+    engine: Tool
+    said: IO[str]
+    name: str = "lab"
+
+    @property
+    def pid(self) -> int:
+        """The engine."""
+        return self.engine.pid
+
+    def exec(self, guest: str, argv: Sequence[str]) -> Tool:
+        """Start `argv` in the guest by ``xnet exec``; `HostError` with the engine's last words if it has ended."""
+        if self.engine.poll() is not None:
+            self.said.seek(0)
+            raise HostError(f"bench: the lab ended: {' '.join(self.said.read().split())[-500:]}")
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *XNET, "exec", "--lab", self.lab, guest, "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def address(self, guest: str) -> str:
+        """The guest's IPv4 address."""
+        return ADDRESS[guest]
+
+
+@contextmanager
+def lab_setup(flavour: str) -> Iterator[Setup]:
+    """A lab of its own name, up until the block is left; its file is gone as soon as the guests are connected."""
+    name = f"bench-{os.getpid()}-{flavour}"
+    with tempfile.TemporaryFile("w+") as said:
+        with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".toml") as file:
+            file.write(lab_file(name, flavour))
+            file.flush()
+            engine = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *XNET, "run", file.name],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            setup = LabSetup(name, engine, said)
+            try:
+                wait_connected(setup, START_S)
+            except BaseException:
+                end(engine)
+                raise
+        try:
+            yield setup
+        finally:
+            end(engine, grace_s=5.0)
