@@ -146,7 +146,10 @@ give_back() {
 # All of it, one set-up at a time in this checkout. $1: run, dev (tests) or check (no tools, no root).
 set_up() {
     exec 9<"$root"
-    flock 9
+    flock -n 9 || {
+        say "waiting for another set-up of this checkout"
+        flock 9
+    }
     case $1 in
     run)
         need_tools "${run_tools[@]}"
