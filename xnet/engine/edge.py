@@ -18,11 +18,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
 from typing import Protocol
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
+from xnet.engine.turn import Turn
 from xnet.frame import Chain, Client, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.ether import offload_word, vnet_header
@@ -52,7 +52,7 @@ class Sink(Protocol):
 class Pump:
     """One TAP fd on the loop. `turn` drains the run queue; counters are plain ints in `counters`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink, turn: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink | None, turn: Turn) -> None:
         self.loop = loop
         self.fd = fd
         self.sink = sink
@@ -64,7 +64,7 @@ class Pump:
 
     def resume(self) -> None:
         """Read (again): the sink has room."""
-        if not self.reading and self.fd >= 0:
+        if not self.reading and self.fd >= 0 and self.sink is not None:
             self.reading = True
             self.loop.add_reader(self.fd, self.on_readable)
 
@@ -85,6 +85,11 @@ class Pump:
     def on_readable(self) -> None:  # hot: budget 6 us a frame, system call included
         """Frames wait: read a burst, publish it, let the machine run."""
         fd, header, sink = self.fd, self.header, self.sink
+        if sink is None:
+            self.pause()
+            return
+        turn = self.turn
+        turn.held = True
         readv, reserve, commit = os.readv, sink.reserve, sink.commit
         done = fresh = 0
         try:
@@ -94,7 +99,8 @@ class Pump:
                     if fresh:
                         fresh = 0
                         sink.flush()
-                        self.turn()
+                        turn()
+                        turn.held = True
                         continue
                     self.pause()
                     return
@@ -112,8 +118,7 @@ class Pump:
         finally:
             self.counters["read_frames"] += done
             sink.flush()
-            if fresh:
-                self.turn()
+            turn()
 
     def lost(self, error: OSError) -> None:
         """The device went away under us (its namespace died): stop reading, say so in the counters."""
@@ -205,7 +210,7 @@ class TapLink(Link):
         mtu: int,
         memory: memoryview,
         arena: Arena,
-        turn: Callable[[], None],
+        turn: Turn,
     ) -> None:
         self.mtu = mtu
         self.memory = memory

@@ -27,8 +27,7 @@ from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
 from xnet.netif.transport import CopyFetch, MapFetch
 from xnet.ring import BackRing
-from xnet.xenstore import Conversation, Read, Session, Write
-from xnet.xenstore.client import transaction
+from xnet.xenstore import Conversation, Read, Session, Write, in_transaction
 from xnet.xenstore.xenbus import path_to, read_state
 
 S = XenbusState
@@ -99,7 +98,7 @@ class Netback(Device):
             for key, value in keys.items():
                 yield Write(f"{home}/{key}", value)
 
-        yield from transaction(features)
+        yield from in_transaction(features)
         yield Write(f"{home}/feature-split-event-channels", flag(self.features.split_event_channels))
         yield Write(f"{home}/multi-queue-max-queues", "1")
         yield from self.switch(S.InitWait)

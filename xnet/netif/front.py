@@ -17,8 +17,7 @@ from xnet.hv.api import Xen
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
 from xnet.netif.front_queue import FrontQueue
-from xnet.xenstore import Conversation, Read, Rm, Session, Write
-from xnet.xenstore.client import transaction
+from xnet.xenstore import Conversation, Read, Rm, Session, Write, in_transaction
 from xnet.xenstore.xenbus import read_state
 
 S = XenbusState
@@ -120,7 +119,7 @@ class Netfront(Device):
                 if (yield Read(f"{self.nodename}/{name}")) is not None:
                     yield Rm(f"{self.nodename}/{name}")  # of a connection before, with another backend
 
-        yield from transaction(write)
+        yield from in_transaction(write)
         offers: dict[str, str | None] = {}
         for name in OFFLOAD_KEYS:
             offers[name] = yield Read(f"{self.otherend}/{name}")

@@ -1,0 +1,227 @@
+"""DriverDomain: dom0's backends. It watches ``backend/vif`` as xenbus does, makes a netback for each vif that appears
+there, and does what the hotplug scripts do when one reaches InitWait.
+
+vif-bridge (xnbu): a TAP ``vif<domid>.<handle>`` in dom0's namespace, put into the bridge that the key ``bridge`` names.
+vif-vnic (xnbo): a vnic ``xvm<domid>_<handle>`` on the link or etherstub of that name. Either way the netback gets a
+Link, writes ``hotplug-status`` and goes on; a failure is written as ``hotplug-error`` and shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from xnet.engine.edge import TapLink
+from xnet.engine.lab import VifSpec
+from xnet.engine.turn import Turn
+from xnet.engine.xen_host import XenHost
+from xnet.errors import HostError, XnetError
+from xnet.frame import Link
+from xnet.frame.ether import mac_bytes
+from xnet.host.netlink import Netlink
+from xnet.host.tap import Tap
+from xnet.mac import Switch, Vnic
+from xnet.netif import Features, Netback
+from xnet.netif.device import Device
+from xnet.xenstore import Conversation, Read
+
+VIF_MAC = "fe:ff:ff:ff:ff:ff"
+"""MAC of every vif device in dom0, as Linux's netback sets it: no bridge takes it over."""
+VIF_VNIC = "vif-vnic"
+HANDSHAKE_S = 10.0
+"""Seconds a vif may take from its directory to Connected before somebody is told; libxl waits as long."""
+
+
+class Backend:
+    """One netback and what hotplug gave it."""
+
+    def __init__(self, netback: Netback) -> None:
+        self.netback = netback
+        self.link: Link | None = None
+        self.tap: Tap | None = None
+        self.vnic: Vnic | None = None
+        self.kind = ""
+        """xnbu or xnbo."""
+        self.attached = ""
+        """Name of the bridge, link or etherstub."""
+
+    @property
+    def name(self) -> str:
+        """``vif1.0`` or ``xvm1_0``."""
+        if self.vnic is not None:
+            return self.vnic.name
+        return self.netback.name
+
+
+class DriverDomain:
+    """All backends of dom0. `spec_of` knows what the lab says of a vif, if it says anything."""
+
+    def __init__(
+        self,
+        host: XenHost,
+        netns_fd: int | None,
+        netlink: Netlink,
+        turn: Turn,
+        *,
+        bridges: set[str],
+        switches: dict[str, Switch],
+        spec_of: Callable[[int, int], VifSpec | None],
+        observe: Callable[[Device], None],
+        alias: str,
+    ) -> None:
+        self.host = host
+        self.netns_fd = netns_fd
+        self.netlink = netlink
+        self.turn = turn
+        self.bridges = bridges
+        self.switches = switches
+        self.spec_of = spec_of
+        self.observe = observe
+        self.alias = alias
+        self.backends: dict[tuple[int, int], Backend] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.token = host.session.watch("backend/vif", self.appeared)
+
+    def appeared(self, path: str, _: str) -> None:
+        """Something below ``backend/vif`` changed; a directory not seen before is a new vif."""
+        parts = path.split("/")
+        if len(parts) < 4 or not (parts[2].isdecimal() and parts[3].isdecimal()):
+            return
+        key = (int(parts[2]), int(parts[3]))
+        if key not in self.backends:
+            self.host.session.run(self.probe(*key))
+
+    def probe(self, domid: int, handle: int) -> Conversation[None]:
+        """A new directory, unless it is gone again: its netback."""
+        state = yield Read(f"backend/vif/{domid}/{handle}/state")
+        if state is None or (domid, handle) in self.backends:
+            return
+        spec = self.spec_of(domid, handle)
+        netback = Netback(
+            self.host.dom0,
+            self.host.session,
+            domid,
+            handle,
+            arena=self.host.arena,
+            hotplug=self.hotplug,
+            gone=self.gone,
+            features=Features.of(spec.backend_features if spec else {}),
+            tx_mode=spec.tx_mode if spec else "copy",
+            observe=self.observe,
+        )
+        self.backends[domid, handle] = Backend(netback)
+        netback.start()
+
+    # --- hotplug
+
+    def hotplug(self, netback: Netback) -> None:
+        """A netback is in InitWait: run its script."""
+        backend = self.backends[netback.domid, netback.handle]
+        if backend.link is not None:
+            netback.plug(backend.link)
+            return
+        keys = ("script", "bridge", "mac", "mtu")
+
+        def read() -> Conversation[dict[str, str | None]]:
+            found: dict[str, str | None] = {}
+            for key in keys:
+                found[key] = yield Read(f"{netback.nodename}/{key}")
+            return found
+
+        def run(found: dict[str, str | None] | Exception) -> None:
+            if isinstance(found, Exception):
+                netback.hotplug_failed(str(found))
+                return
+            task = asyncio.ensure_future(self.script(backend, found))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+        self.host.session.run(read(), run)
+
+    async def script(self, backend: Backend, keys: dict[str, str | None]) -> None:
+        """vif-bridge or vif-vnic, then ``hotplug-status``."""
+        netback = backend.netback
+        try:
+            if (keys["script"] or "").endswith(VIF_VNIC):
+                link = self.vif_vnic(backend, keys)
+            else:
+                link = await self.vif_bridge(backend, keys)
+        except XnetError as error:
+            netback.hotplug_failed(str(error))
+            return
+        if self.backends.get((netback.domid, netback.handle)) is not backend:
+            self.unplug(backend)
+            return
+        backend.link = link
+        netback.plug(link)
+        self.turn.kick()
+
+    async def vif_bridge(self, backend: Backend, keys: dict[str, str | None]) -> Link:
+        """xnbu: a TAP in a bridge."""
+        bridge = keys["bridge"] or ""
+        if bridge not in self.bridges:
+            raise HostError(f"{backend.netback.name}: no bridge {bridge or 'named'} in this lab")
+        name, mtu = backend.netback.name, int(keys["mtu"] or 1500)
+        tap = backend.tap = Tap(name, self.netns_fd)
+        backend.kind, backend.attached = "xnbu", bridge
+        try:
+            tap.set_offload(True, True, True)
+            await self.netlink.set_link(name, mtu=mtu, address=VIF_MAC, alias=self.alias, master=bridge, up=True)
+        except BaseException:
+            tap.close()
+            raise
+        return TapLink(
+            asyncio.get_running_loop(),
+            tap.fd,
+            mtu=mtu,
+            memory=self.host.dom0.window,
+            arena=self.host.arena,
+            turn=self.turn,
+        )
+
+    def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> Link:
+        """xnbo: a vnic on a link or etherstub."""
+        lower, mac = keys["bridge"] or "", mac_bytes(keys["mac"] or "")
+        netback = backend.netback
+        switch = self.switches.get(lower)
+        if switch is None:
+            raise HostError(f"{netback.name}: no link or etherstub {lower or 'named'} in this lab")
+        if mac is None:
+            raise HostError(f"{netback.name}: no MAC address")
+        spec = self.spec_of(netback.domid, netback.handle)
+        vnic = Vnic(f"xvm{netback.domid}_{netback.handle}", switch, mac, vid=spec.vlan if spec else 0)
+        backend.vnic, backend.kind, backend.attached = vnic, "xnbo", lower
+        return vnic
+
+    def unplug(self, backend: Backend) -> None:
+        """Take back what hotplug gave."""
+        if isinstance(backend.link, TapLink):
+            backend.link.close()
+        if backend.vnic is not None:
+            backend.vnic.close()
+        if backend.tap is not None:
+            backend.tap.close()
+        backend.link = backend.tap = backend.vnic = None
+
+    def gone(self, netback: Netback) -> None:
+        """A netback ended: its device goes too."""
+        backend = self.backends.pop((netback.domid, netback.handle), None)
+        if backend is not None:
+            self.unplug(backend)
+
+    # --- all of them
+
+    def tick(self) -> None:
+        """Once a second."""
+        for backend in self.backends.values():
+            backend.netback.tick()
+
+    def close(self) -> None:
+        """End every backend."""
+        self.host.session.unwatch(self.token)
+        for task in tuple(self.tasks):
+            task.cancel()
+        for backend in self.backends.values():
+            backend.netback.stop()
+            self.unplug(backend)
+        self.backends.clear()

@@ -1,0 +1,126 @@
+"""Guest: a domain with its namespaces, and for each of its vifs a TAP, a pump and a netfront."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from xnet.engine.edge import Pump
+from xnet.engine.lab import DomainSpec, VifSpec
+from xnet.engine.turn import Turn
+from xnet.engine.xen_host import GuestDomain
+from xnet.frame.offload import Accepts
+from xnet.host.netlink import Netlink
+from xnet.host.netns import NamespaceFds
+from xnet.host.tap import Tap
+from xnet.netif import Features, FrontQueue, Netfront
+from xnet.netif.device import Device
+from xnet.netif.features import usable_mtu
+
+GSO_MAX_SIZE = 65535
+"""Largest frame netif's 16-bit sizes can say; the guest's kernel is told."""
+
+
+class GuestNic:
+    """The guest's interface above a netfront: what its kernel sees is the TAP."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, tap: Tap, turn: Turn, mtu_changed: Callable[[int], None]
+    ) -> None:
+        self.tap = tap
+        self.pump = Pump(loop, tap.fd, None, turn)
+        self.rx = self.pump.write_from
+        self.mtu_changed = mtu_changed
+        tap.set_carrier(False)
+
+    def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
+        """The kernel may leave undone what the backend does; read from it."""
+        self.tap.set_offload(accepts.csum4 or accepts.csum6, accepts.gso4, accepts.gso6)
+        self.mtu_changed(usable_mtu(1 << 16, accepts))
+        self.pump.sink = queue
+        self.pump.resume()
+
+    def carrier(self, on: bool) -> None:
+        """The cable is in when the backend is Connected."""
+        if self.tap.fd >= 0:
+            self.tap.set_carrier(on)
+
+    def disconnected(self) -> None:
+        """The cable is out."""
+        self.pump.pause()
+        self.pump.sink = None
+        self.carrier(False)
+
+    def ready(self) -> None:
+        """The ring has room again."""
+        self.pump.resume()
+
+    def close(self) -> None:
+        """Leave the loop, give the TAP up."""
+        self.pump.close()
+        self.tap.close()
+
+
+class GuestVif:
+    """One vif's guest side."""
+
+    def __init__(self, spec: VifSpec, handle: int, nic: GuestNic, netfront: Netfront) -> None:
+        self.spec = spec
+        self.handle = handle
+        self.nic = nic
+        self.netfront = netfront
+        self.device = nic.tap.name
+
+
+class Guest:
+    """A running guest. Made by `Machine`; `fds` are its namespaces, owned by the nursery."""
+
+    def __init__(self, spec: DomainSpec, xen: GuestDomain, fds: NamespaceFds, netlink: Netlink) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.xen = xen
+        self.domid = xen.domain.domid
+        self.fds = fds
+        self.netlink = netlink
+        self.vifs: dict[int, GuestVif] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def add_nic(self, handle: int, spec: VifSpec, *, turn: Turn, observe: Callable[[Device], None]) -> GuestVif:
+        """The device ``eth<handle>``, configured and up, cable out; its netfront is not started yet. HostError."""
+        name = f"eth{handle}"
+        tap = Tap(name, self.fds.net)
+        try:
+            await self.netlink.set_link(name, mtu=spec.mtu, address=spec.mac, gso_max_size=GSO_MAX_SIZE, up=True)
+            for address in spec.ip:
+                await self.netlink.add_address(name, address)
+            nic = GuestNic(asyncio.get_running_loop(), tap, turn, lambda limit: self.limit_mtu(handle, limit))
+        except BaseException:
+            tap.close()
+            raise
+        netfront = Netfront(
+            self.xen.domain,
+            self.xen.client.session,
+            handle,
+            nic,
+            features=Features.of(spec.frontend_features),
+            observe=observe,
+        )
+        vif = self.vifs[handle] = GuestVif(spec, handle, nic, netfront)
+        return vif
+
+    def limit_mtu(self, handle: int, limit: int) -> None:
+        """The backend takes less than was configured (no scatter-gather): the interface's MTU follows."""
+        spec = self.vifs[handle].spec
+        task = asyncio.ensure_future(self.netlink.set_link(f"eth{handle}", mtu=min(spec.mtu, limit)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def close(self) -> None:
+        """Stop the frontends, give up the TAPs. The domain and the namespaces are others' to end."""
+        for task in tuple(self.tasks):
+            task.cancel()
+        for vif in self.vifs.values():
+            vif.netfront.stop()
+            vif.nic.close()
+        self.vifs.clear()
+        self.netlink.close()

@@ -1,0 +1,297 @@
+"""Machine: a lab, running. ``async with Machine(lab) as machine`` boots it, and leaving takes all of it away again.
+
+Order of making: the nursery and dom0's namespaces; memory, hypervisor, store; bridges, links and etherstubs in dom0;
+the driver domain; then every guest at once, each its namespaces, domain, interfaces, and last its vifs' directories,
+from which both drivers find each other. The end is the reverse. Whatever stops a boot half-way, the same exit stack
+ends what was begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from xnet.abi.xen import PAGE_SIZE
+from xnet.abi.xen.xenbus import XenbusState
+from xnet.engine import observe
+from xnet.engine.driver_domain import HANDSHAKE_S, DriverDomain
+from xnet.engine.edge import TapLink
+from xnet.engine.guest import Guest
+from xnet.engine.lab import DomainSpec, Lab, VifSpec
+from xnet.engine.turn import Turn
+from xnet.engine.xen_host import XenHost
+from xnet.engine.xenstored import XenstoreSocket
+from xnet.errors import XnetError
+from xnet.host.memory import MachineMemory
+from xnet.host.netlink import Netlink
+from xnet.host.netns import NamespaceFds, own_namespaces
+from xnet.host.nursery import Nursery
+from xnet.host.sysctl import write_sysctls
+from xnet.host.tap import Tap
+from xnet.mac import Etherstub, LowerLink, Switch
+from xnet.netif import Netfront
+from xnet.netif.device import Device
+from xnet.xenstore.toolstack import add_vif
+
+DOM0 = "dom0"
+
+
+class Machine:
+    """One running lab. `on_event` gets a line for people at every step of the boot and every change later."""
+
+    def __init__(self, lab: Lab, *, on_event: Callable[[str], None] | None = None, run_dir: Path | None = None) -> None:
+        self.lab = lab
+        self.on_event = on_event or (lambda text: None)
+        self.run_dir = run_dir
+        self.guests: dict[str, Guest] = {}
+        self.changed = asyncio.Event()
+        self.leaks: list[str] = []
+        """What the hypervisor still had on its books after everything was ended: empty unless there is a bug."""
+        self.stack = AsyncExitStack()
+
+    # --- life
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.boot()
+        except BaseException:
+            await self.stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stack.aclose()
+
+    async def boot(self) -> None:
+        """Everything up to the moment when the drivers shake hands."""
+        lab, stack = self.lab, self.stack
+        self.loop = asyncio.get_running_loop()
+        self.turn = Turn(self.loop)
+        self.nursery = Nursery(on_death=self.guest_died)
+        stack.push_async_callback(self.nursery.close)
+        self.alias = f"xnet {lab.name} {os.getpid()}"
+        await self.boot_dom0()
+        self.memory = MachineMemory(self.frames())
+        stack.callback(self.memory.close)
+        self.host = XenHost(
+            self.memory,
+            heap_pages=lab.heap // PAGE_SIZE,
+            dom0_pages=lab.dom0_memory // PAGE_SIZE,
+            kick=self.turn.kick,
+            report=self.report,
+        )
+        stack.callback(self.bury)
+        self.turn.step = self.host.hypervisor.step
+        if self.run_dir is not None:
+            socket = XenstoreSocket(self.host.store, self.run_dir / "xenstored.sock")
+            await socket.start()
+            stack.callback(socket.close)
+        await self.boot_network()
+        timer = self.loop.call_later(1, self.tick)
+        self.timer = timer
+        stack.callback(lambda: self.timer.cancel())
+        async with asyncio.TaskGroup() as group:
+            for spec in lab.domains:
+                if spec.autostart:
+                    group.create_task(self.boot_guest(spec))
+
+    def frames(self) -> int:
+        """Machine memory in frames: what the lab says, or what it needs."""
+        lab = self.lab
+        needed = lab.dom0_memory + lab.heap + sum(domain.memory for domain in lab.domains)
+        return (lab.memory or needed) // PAGE_SIZE
+
+    async def boot_dom0(self) -> None:
+        """dom0's namespaces: its own, or the machine's."""
+        if self.lab.dom0_netns == "host":
+            self.dom0_fds = own_namespaces()
+            self.stack.callback(self.dom0_fds.close)
+        else:
+            self.dom0_fds = await self.nursery.create(DOM0, hostname=DOM0)
+        self.netlink = Netlink(self.dom0_fds.net)
+        self.stack.callback(self.netlink.close)
+
+    async def boot_network(self) -> None:
+        """Bridges, links and etherstubs, and who serves the vifs."""
+        lab = self.lab
+        self.switches: dict[str, Switch] = {}
+        self.uplinks: dict[str, TapLink] = {}
+        for bridge in lab.bridges:
+            await self.add_bridge(bridge.name, bridge.mtu, bridge.address, bridge.existing)
+        for stub in lab.etherstubs:
+            self.switches[stub.name] = Etherstub(stub.name, mtu=stub.mtu).switch
+        for link in lab.links:
+            await self.add_link(link.name, link.bridge, link.mtu)
+        self.drivers = DriverDomain(
+            self.host,
+            self.dom0_fds.net,
+            self.netlink,
+            self.turn,
+            bridges={bridge.name for bridge in lab.bridges},
+            switches=self.switches,
+            spec_of=self.spec_of,
+            observe=self.observe,
+            alias=self.alias,
+        )
+        self.stack.callback(self.drivers.close)
+
+    async def add_bridge(self, name: str, mtu: int, addresses: tuple[str, ...], existing: bool) -> None:
+        """A Linux bridge in dom0, or one of the host's own that is there."""
+        if existing:
+            self.netlink.link_index(name)  # HostError names it when it is not
+            return
+        await self.netlink.add_bridge(name, mtu=mtu, alias=self.alias)
+        self.stack.push_async_callback(self.remove_bridge, name)
+        for address in addresses:
+            await self.netlink.add_address(name, address)
+        self.on_event(f"bridge {name} up" + "".join(f", {address}" for address in addresses))
+
+    async def remove_bridge(self, name: str) -> None:
+        """Needed only in the host's namespace; dom0's own goes as a whole."""
+        if self.lab.dom0_netns == "host":
+            await self.netlink.delete_link(name)
+
+    async def add_link(self, name: str, bridge: str | None, mtu: int) -> None:
+        """A lower link: a switch whose uplink is a TAP of that name, plugged into a bridge."""
+        lower = LowerLink(name, mtu=mtu)
+        self.switches[name] = lower.switch
+        tap = Tap(name, self.dom0_fds.net)
+        self.stack.callback(tap.close)
+        tap.set_offload(True, True, True)
+        await self.netlink.set_link(name, mtu=mtu, alias=self.alias, master=bridge or None, up=True)
+        uplink = TapLink(
+            self.loop,
+            tap.fd,
+            mtu=mtu,
+            memory=self.host.dom0.window,
+            arena=self.host.arena,
+            turn=self.turn,
+        )
+        self.stack.callback(uplink.close)
+        lower.switch.connect(uplink)
+        self.uplinks[name] = uplink
+        self.on_event(f"link {name} up" + (f" in {bridge}" if bridge else ""))
+
+    async def boot_guest(self, spec: DomainSpec) -> None:
+        """One guest: namespaces, domain, interfaces, and its vifs in xenstore."""
+        fds = await self.nursery.create(spec.name)
+        netlink = Netlink(fds.net)
+        xen = self.host.create_guest(spec.name, spec.memory // PAGE_SIZE)
+        guest = self.guests[spec.name] = Guest(spec, xen, fds, netlink)
+        self.stack.callback(guest.close)
+        self.on_event(f"{spec.name}: domain {guest.domid} created, {spec.memory >> 20} MiB")
+        for handle, vif in enumerate(spec.vifs):
+            made = await guest.add_nic(handle, vif, turn=self.turn, observe=self.observe)
+            extra = {"mtu": str(vif.mtu)}
+            if vif.link is not None:
+                extra["script"] = "/etc/xen/scripts/vif-vnic"
+            conversation = add_vif(guest.domid, handle, mac=vif.mac, bridge=vif.bridge or vif.link, extra=extra)
+            self.host.session.run(conversation)
+            made.netfront.start()
+            self.turn.kick()
+        for gateway in spec.gateway:
+            await netlink.add_route(gateway)
+        write_sysctls(fds.net, spec.sysctl)
+
+    def bury(self) -> None:
+        """End the emulated host; what it still had on its books is kept in `leaks`."""
+        for domid in sorted(self.host.guests, reverse=True):
+            self.host.destroy_guest(domid)
+        self.turn()
+        self.leaks = self.host.leaks()
+        self.host.close()
+
+    # --- what happens
+
+    def tick(self) -> None:
+        """Once a second."""
+        self.drivers.tick()
+        self.turn.kick()
+        self.timer = self.loop.call_later(1, self.tick)
+
+    def report(self, domid: int, error: Exception) -> None:
+        """A driver's handler raised what no handler should: it is on the console; say it, too."""
+        self.on_event(f"d{domid}: {type(error).__name__}: {error}")
+
+    def guest_died(self, name: str) -> None:
+        """A guest's first process was killed."""
+        self.on_event(f"{name}: its first process died; nothing can be run in it any more")
+
+    def observe(self, device: Device) -> None:
+        """A driver changed its state, or has something to say."""
+        what = device.reason or XenbusState(device.state).name
+        self.on_event(f"{self.label(device)}: {what}")
+        self.changed.set()
+
+    def label(self, device: Device) -> str:
+        """A device's name for people: ``a eth0 (front)``, ``vif1.0 (back)``."""
+        if isinstance(device, Netfront):
+            name = next((guest.name for guest in self.guests.values() if guest.domid == device.xen.domid), "?")
+            return f"{name} eth{device.handle} (front)"
+        return f"{device.name} (back)"
+
+    async def wait_connected(self, timeout_s: float = HANDSHAKE_S) -> None:
+        """Until every vif is Connected at both ends. XnetError names those that are not, and what they wait for."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while missing := self.unconnected():
+                    if any(reason for _, reason in missing):
+                        break
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            missing = self.unconnected()
+        if missing:
+            raise XnetError("; ".join(f"{name}: {reason or 'no progress'}" for name, reason in missing))
+
+    def unconnected(self) -> list[tuple[str, str]]:
+        """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""
+        missing = []
+        for guest in self.guests.values():
+            for vif in guest.vifs.values():
+                backend = self.drivers.backends.get((guest.domid, vif.handle))
+                front, back = vif.netfront, backend.netback if backend else None
+                if back is None or back.state is not XenbusState.Connected or front.state is not XenbusState.Connected:
+                    where = (
+                        f"{guest.name} {vif.device} ({front.state.name}, back {back.state.name if back else 'absent'})"
+                    )
+                    missing.append((where, front.reason or (back.reason if back else "")))
+        return missing
+
+    def spec_of(self, domid: int, handle: int) -> VifSpec | None:
+        """What the lab says of a vif."""
+        for guest in self.guests.values():
+            if guest.domid == domid and handle in guest.vifs:
+                return guest.vifs[handle].spec
+        return None
+
+    # --- what others ask
+
+    def describe(self) -> dict[str, Any]:
+        """The machine as data."""
+        return observe.describe(self)
+
+    def statistics(self) -> dict[str, Any]:
+        """Its counters."""
+        return observe.statistics(self)
+
+    def namespace_fds(self, name: str) -> NamespaceFds:
+        """A domain's namespaces. XnetError names the domains there are."""
+        if name in (DOM0, "Domain-0", "0"):
+            return self.dom0_fds
+        for guest in self.guests.values():
+            if name in (guest.name, str(guest.domid)):
+                return guest.fds
+        names = ", ".join([DOM0, *self.guests])
+        raise XnetError(f"no domain {name}; there are {names}")
+
+    def console_lines(self) -> list[str]:
+        """The hypervisor's console ring."""
+        return self.host.hypervisor.console_lines()

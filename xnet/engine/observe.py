@@ -1,0 +1,115 @@
+"""What a machine shows of itself: one dict for people and programs (`describe`), one of counters only (`statistics`).
+
+Nothing is kept here; every component answers for itself, and this walks and collects. All values are JSON's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from xnet.abi.xen import PAGE_SIZE
+from xnet.engine.driver_domain import Backend
+from xnet.engine.edge import TapLink
+from xnet.engine.guest import Guest, GuestVif
+
+if TYPE_CHECKING:
+    from xnet.engine.machine import Machine
+
+
+def describe(machine: Machine) -> dict[str, Any]:
+    """The whole machine: domains with their vifs, features and counters; bridges, links, etherstubs."""
+    lab, host = machine.lab, machine.host
+    dom0 = {
+        "name": "dom0",
+        "id": 0,
+        "type": "pv",
+        "state": "r-----",
+        "memory_mib": lab.dom0_memory >> 20,
+        "vifs": [],
+    }
+    return {
+        "lab": lab.name,
+        "source": lab.source,
+        "domains": [dom0, *(describe_guest(machine, guest) for guest in by_domid(machine))],
+        "bridges": [{"name": b.name, "address": list(b.address), "mtu": b.mtu} for b in lab.bridges],
+        "links": [{"name": link.name, "bridge": link.bridge, "mtu": link.mtu} for link in lab.links],
+        "etherstubs": [{"name": stub.name, "mtu": stub.mtu} for stub in lab.etherstubs],
+        "heap": {"pages": host.hypervisor.heap.size, "used": host.hypervisor.heap.used},
+        "memory": {"pages": host.hypervisor.machine.nframes, "free": host.hypervisor.machine.room},
+    }
+
+
+def by_domid(machine: Machine) -> list[Guest]:
+    """Guests in the order of their domain ids."""
+    return sorted(machine.guests.values(), key=lambda guest: guest.domid)
+
+
+def describe_guest(machine: Machine, guest: Guest) -> dict[str, Any]:
+    """One guest as `xl list` would, and its vifs."""
+    domain = guest.xen.domain
+    letters = {"running": "-b----", "shutdown": "---s--", "dying": "-----d"}
+    return {
+        "name": guest.name,
+        "id": guest.domid,
+        "type": guest.spec.type,
+        "state": letters[domain.state.value],
+        "memory_mib": domain.pages * PAGE_SIZE >> 20,
+        "vifs": [
+            describe_vif(guest, vif, machine.drivers.backends.get((guest.domid, n))) for n, vif in guest.vifs.items()
+        ],
+    }
+
+
+def describe_vif(guest: Guest, vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
+    """One vif, both ends of it."""
+    front, back = vif.netfront, backend.netback if backend else None
+    state = front.state.name if back is None or front.state is not back.state else back.state.name
+    if back is not None and front.state is not back.state:
+        state = f"{front.state.name}/{back.state.name}"
+    return {
+        "handle": vif.handle,
+        "device": vif.device,
+        "name": backend.name if backend else "",
+        "mac": vif.spec.mac,
+        "ip": list(vif.spec.ip),
+        "mtu": vif.spec.mtu,
+        "backend": backend.kind if backend else "",
+        "attached": backend.attached if backend else "",
+        "state": state,
+        "reason": front.reason or (back.reason if back else ""),
+        "tx_mode": back.tx_mode if back else "",
+        "rx_mode": "copy",
+        "queues": 1,
+        "event_channels": len(front.ports),
+        "features": {"to_backend": front.agreed(), "to_guest": back.agreed() if back else {}},
+        "statistics": vif_statistics(vif, backend),
+    }
+
+
+def vif_statistics(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
+    """Counters of one vif: netfront, netback, what moved frames at each end, the vnic if it has one."""
+    found: dict[str, Any] = {
+        "netfront": vif.netfront.statistics(),
+        "netback": backend.netback.statistics() if backend else {},
+        "tap": dict(vif.nic.pump.counters),
+    }
+    if backend is not None and isinstance(backend.link, TapLink):
+        found["vif_tap"] = dict(backend.link.pump.counters)
+    if backend is not None and backend.vnic is not None:
+        found["vnic"] = backend.vnic.statistics()
+    return found
+
+
+def statistics(machine: Machine) -> dict[str, Any]:
+    """Counters only: domains (grants, copies, events), vifs by ``guest/handle``, uplinks."""
+    return {
+        "domains": {each.name: asdict(each) for each in machine.host.hypervisor.statistics()},
+        "vifs": {
+            f"{guest.name}/{vif.handle}": vif_statistics(vif, machine.drivers.backends.get((guest.domid, vif.handle)))
+            for guest in by_domid(machine)
+            for vif in guest.vifs.values()
+        },
+        "uplinks": {name: dict(uplink.pump.counters) for name, uplink in machine.uplinks.items()},
+        "xenstore": asdict(machine.host.store.statistics()),
+    }

@@ -1,0 +1,50 @@
+"""Turn: when the run queue runs.
+
+A file descriptor's callback holds the turn, lets frames and events pile up, and runs the queue at its end: everything a
+frame causes inside the machine happens in one pass of the event loop. Only news that appears outside of any turn (a
+xenstore client, a timer) asks the loop for one, by `kick`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+BUDGET = 256
+"""Events delivered between two looks at the clock."""
+ROUNDS = 64
+"""Rounds of them before the event loop has its turn."""
+
+
+class Turn:
+    """Call it to run the queue until it is empty, or long enough. `held`: somebody will."""
+
+    __slots__ = ("held", "loop", "scheduled", "step")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.held = False
+        self.scheduled = False
+        self.step: Callable[[int], int] = lambda budget: 0
+
+    def __call__(self) -> None:  # hot
+        """Deliver what waits."""
+        self.held = True
+        step = self.step
+        for _ in range(ROUNDS):
+            if not step(BUDGET):
+                self.held = False
+                return
+        self.held = False
+        self.kick()
+
+    def kick(self) -> None:
+        """Work appeared: unless somebody holds the turn, take one soon."""
+        if not self.held and not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.soon)
+
+    def soon(self) -> None:
+        """The loop gave us one."""
+        self.scheduled = False
+        self()
