@@ -12,6 +12,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,15 @@ class Footprint:
             state_files={str(path) for path in RUN.rglob("*")},
         )
 
-    def changes(self, later: Footprint) -> list[str]:
-        """What `later` has more; and, of links and mounts, which may be somebody else's, what it lacks."""
+    def changes(self, later: Footprint, failed: bool) -> list[str]:
+        """What `later` has more; and, of links and mounts, which may be somebody else's, what it lacks.
+
+        A failed test's traceback keeps what its frames held, so then descriptors prove nothing.
+        """
         found = []
         for field in fields(self):
+            if failed and field.name in ("descriptors", "namespaces"):
+                continue
             before, after = getattr(self, field.name), getattr(later, field.name)
             found += [f"left behind in {field.name}: {what}" for what in sorted(after - before)]
             if field.name in ("links", "mounts"):
@@ -163,9 +169,14 @@ class Footprint:
         return found
 
 
-def assert_nothing_changed(before: Footprint) -> None:
+@contextmanager
+def nothing_left(session: pytest.Session) -> Iterator[None]:
+    """Fails with a list of what is other afterwards, given time to settle."""
+    before, failures = Footprint.take(), session.testsfailed
+    yield
+    failed = session.testsfailed > failures
     deadline = time.monotonic() + SETTLE_S
-    while (changes := before.changes(Footprint.take())) and time.monotonic() < deadline:
+    while (changes := before.changes(Footprint.take(), failed)) and time.monotonic() < deadline:
         time.sleep(0.05)
     if changes:
         pytest.fail("\n".join(changes), pytrace=False)
@@ -178,9 +189,8 @@ def a_run_that_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     os.environ[FAMILY] = uuid.uuid4().hex
-    before = Footprint.take()
-    yield
-    assert_nothing_changed(before)
+    with nothing_left(request.session):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -189,9 +199,8 @@ def a_test_that_leaves_nothing(request: pytest.FixtureRequest, a_run_that_leaves
     if not request.node.get_closest_marker("privileged"):
         yield
         return
-    before = Footprint.take()
-    yield
-    assert_nothing_changed(before)
+    with nothing_left(request.session):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest
 
 from xnet.abi.xen.ring import nr_ents
 from xnet.abi.xen.xenbus import XenbusState
+from xnet.abi.xen.xs_wire import XSD_ERRORS
 
 pytestmark = pytest.mark.integration
 
@@ -24,9 +25,13 @@ MODULES = [
     "xen.netif",
     "xen.grant_table",
     "xen.event_channel",
+    "xen.xs_wire",
     "linux.tun",
     "linux.virtio_net",
 ]
+NEWER_THAN_SOME_HEADERS = {"XENSTORE_SERVER_FEATURE_WATCHDEPTH"}
+"""Numbers that layouts.c prints only where the installed header has them."""
+
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
@@ -59,6 +64,8 @@ def format_of(fields: list[list[Any]], size: int) -> str:
 def test_every_number_is_the_headers_own(real: dict[str, Any], name: str) -> None:
     ours = own(importlib.import_module(f"xnet.abi.{name}"), int)
     theirs = {key: value for key, value in real[name]["constants"].items() if "(" not in key}
+    for absent in NEWER_THAN_SOME_HEADERS - set(theirs):
+        ours.pop(absent, None)
     assert ours == theirs, "a number that layouts.c does not print is a number nobody checked"
 
 
@@ -71,6 +78,10 @@ def test_every_layout_is_the_compilers_own(real: dict[str, Any], name: str) -> N
 
 def test_xenbus_states_are_the_headers_own(real: dict[str, Any]) -> None:
     assert {state.name: state.value for state in XenbusState} == real["xen.xenbus"]["constants"]
+
+
+def test_xenstore_errors_are_the_headers_own(real: dict[str, Any]) -> None:
+    assert sorted(XSD_ERRORS) == sorted(real["xen.xs_wire"]["errors"])
 
 
 def test_rings_have_the_slots_ring_h_gives_them(real: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
  * xnet/abi: {module: {"constants": {name: value}, "structs": {name: [size, [[field, offset, size, signed], ...]]}}}.
  * A number that Python spells under another name, or that follows from a layout, is printed under Python's name.
  */
+#include <errno.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
@@ -242,6 +243,70 @@ static void xenbus(void)
     close_module();
 }
 
+static void xs_wire(void)
+{
+    open_module("xen.xs_wire", ",\n");
+    NUMBER(XS_CONTROL);
+    NUMBER(XS_DIRECTORY);
+    NUMBER(XS_READ);
+    NUMBER(XS_GET_PERMS);
+    NUMBER(XS_WATCH);
+    NUMBER(XS_UNWATCH);
+    NUMBER(XS_TRANSACTION_START);
+    NUMBER(XS_TRANSACTION_END);
+    NUMBER(XS_INTRODUCE);
+    NUMBER(XS_RELEASE);
+    NUMBER(XS_GET_DOMAIN_PATH);
+    NUMBER(XS_WRITE);
+    NUMBER(XS_MKDIR);
+    NUMBER(XS_RM);
+    NUMBER(XS_SET_PERMS);
+    NUMBER(XS_WATCH_EVENT);
+    NUMBER(XS_ERROR);
+    NUMBER(XS_IS_DOMAIN_INTRODUCED);
+    NUMBER(XS_RESUME);
+    NUMBER(XS_SET_TARGET);
+    NUMBER(XS_RESET_WATCHES);
+    NUMBER(XS_DIRECTORY_PART);
+    NUMBER(XS_INVALID);
+    NUMBER(XENSTORE_PAYLOAD_MAX);
+    NUMBER(XENSTORE_ABS_PATH_MAX);
+    NUMBER(XENSTORE_REL_PATH_MAX);
+    NUMBER(XENSTORE_RING_SIZE);
+    number("REQ", offsetof(struct xenstore_domain_interface, req));
+    number("RSP", offsetof(struct xenstore_domain_interface, rsp));
+    number("REQ_CONS", offsetof(struct xenstore_domain_interface, req_cons));
+    number("REQ_PROD", offsetof(struct xenstore_domain_interface, req_prod));
+    number("RSP_CONS", offsetof(struct xenstore_domain_interface, rsp_cons));
+    number("RSP_PROD", offsetof(struct xenstore_domain_interface, rsp_prod));
+    number("SERVER_FEATURES", offsetof(struct xenstore_domain_interface, server_features));
+    number("CONNECTION", offsetof(struct xenstore_domain_interface, connection));
+    number("ERROR", offsetof(struct xenstore_domain_interface, error));
+    NUMBER(XENSTORE_SERVER_FEATURE_RECONNECTION);
+    NUMBER(XENSTORE_SERVER_FEATURE_ERROR);
+#ifdef XENSTORE_SERVER_FEATURE_WATCHDEPTH /* newer than Xen 4.17 */
+    NUMBER(XENSTORE_SERVER_FEATURE_WATCHDEPTH);
+#endif
+    NUMBER(XENSTORE_CONNECTED);
+    NUMBER(XENSTORE_RECONNECT);
+    NUMBER(XENSTORE_ERROR_NONE);
+    NUMBER(XENSTORE_ERROR_COMM);
+    NUMBER(XENSTORE_ERROR_RINGIDX);
+    NUMBER(XENSTORE_ERROR_PROTO);
+    structs();
+    open_struct("XSD_SOCKMSG", sizeof(struct xsd_sockmsg));
+    FIELD(struct xsd_sockmsg, "type", type);
+    FIELD(struct xsd_sockmsg, "req_id", req_id);
+    FIELD(struct xsd_sockmsg, "tx_id", tx_id);
+    FIELD(struct xsd_sockmsg, "len", len);
+    close_struct();
+    printf("\n  }, \"errors\": [");
+    comma = "";
+    for (size_t i = 0; i < sizeof xsd_errors / sizeof xsd_errors[0]; i++, comma = ", ")
+        printf("%s\"%s\"", comma, xsd_errors[i].errstring);
+    printf("]}");
+}
+
 static void tun(void)
 {
     open_module("linux.tun", ",\n");
@@ -300,6 +365,7 @@ int main(void)
     grant_table();
     event_channel();
     xenbus();
+    xs_wire();
     tun();
     virtio_net();
     printf("}\n");
