@@ -41,6 +41,10 @@ MMAP.argtypes = (
 )
 MMAP.restype = ctypes.c_void_p
 
+MUNMAP = _LIBC.munmap
+"""Raw ``munmap(addr, length)``: 0, or -1 with errno set."""
+MUNMAP.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
 
 def last_error(call: str) -> OSError:
     """The errno of the libc call just made in this thread, as an exception to raise."""

@@ -21,7 +21,8 @@ it beforehand, with an error instead of a signal.
 
 Limits: every run of pages that is contiguous in both the window and the machine is one mapping of the process;
 ``vm.max_map_count`` (65530 by default) bounds them, so about 32,700 scattered pages. Past it `map` raises, and what
-was mapped stays.
+was mapped stays. Python needs a mapping now and then as well and would die of MemoryError there: so a reserve of
+mappings is held (`Reserve`), let go at the limit, and `map` refuses until it could be taken again.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class MachineMemory:
                 os.close(self.fd)
             raise _refused("machine memory", nframes, error) from error
         self.view = memoryview(self._map)
+        self.reserve = Reserve(self.fd)
 
     def commit(self, first_mfn: int, n: int) -> None:
         """Take memory for frames first_mfn .. first_mfn + n - 1 now, so that touching them cannot fail later.
@@ -87,6 +89,7 @@ class MachineMemory:
             return
         os.close(fd)
         self.view.release()
+        self.reserve.let_go()
         _close_or_forget(self._map)
 
     def _check(self, first_mfn: int, n: int) -> None:
@@ -138,9 +141,52 @@ class Window:
     def _remap(self, pfn: int, n: int, flags: int, fd: int, offset: int) -> None:
         if not (n > 0 and 0 <= pfn <= self.npages - n) or self._closed:
             raise ValueError(f"pages {pfn}+{n} are not in an open window of {self.npages}")
+        reserve = self._memory.reserve
+        if not (reserve.held or flags == NO_FRAMES or reserve.take()):
+            raise _refused("window", n, OSError(errno.ENOMEM, "mmap"))
         where = self._address + pfn * PAGE_SIZE
         if libc.MMAP(where, n * PAGE_SIZE, RW, flags, fd, offset) == libc.MAP_FAILED:
-            raise _refused("window", n, libc.last_error("mmap"))
+            error = libc.last_error("mmap")
+            reserve.let_go()
+            raise _refused("window", n, error)
+
+
+class Reserve:
+    """Mappings held only to be given up at the limit: a page of the memfd here and a hole there, by turns.
+
+    At the limit the kernel refuses every mmap, also one that would leave fewer mappings, but never a munmap of whole
+    ones. Both ends are read-only pages, so that no neighbour can have grown together with them.
+    """
+
+    PAGES = 511
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._address: int | None = None
+        self.take()
+
+    @property
+    def held(self) -> bool:
+        return self._address is not None
+
+    def take(self) -> bool:
+        """Hold it; False when there are not that many mappings to be had."""
+        size = self.PAGES * PAGE_SIZE
+        start = libc.MMAP(None, size, RW, NO_FRAMES & ~libc.MAP_FIXED, -1, 0)
+        if start == libc.MAP_FAILED:
+            return False
+        self._address = start
+        for where in range(start, start + size, 2 * PAGE_SIZE):
+            if libc.MMAP(where, PAGE_SIZE, libc.PROT_READ, SHARED_FRAMES, self._fd, 0) == libc.MAP_FAILED:
+                self.let_go()
+                return False
+        return True
+
+    def let_go(self) -> None:
+        """Give all of it back to the kernel. Twice is allowed."""
+        if self._address is not None:
+            libc.MUNMAP(self._address, self.PAGES * PAGE_SIZE)
+            self._address = None
 
 
 def _close_or_forget(mapping: mmap.mmap) -> None:

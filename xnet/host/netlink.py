@@ -160,14 +160,23 @@ class Netlink:
         await self._ask(name, what, self._iproute.link("set", index=self.link_index(name), **given))
 
     async def add_bridge(
-        self, name: str, mtu: int | None = None, address: str | None = None, alias: str | None = None
+        self,
+        name: str,
+        *,
+        mtu: int | None = None,
+        address: str | None = None,
+        alias: str | None = None,
+        index: int | None = None,
     ) -> int:
         """A Linux bridge as Xen's scripts make them: no spanning tree, no forwarding delay, so ports forward at once.
 
         Multicast snooping is off: without a querier it would stop IPv6's neighbour discovery after some minutes. With
-        an `address` it keeps that one; without, it takes over the lowest of its ports. It is up; returns its index.
+        an `address` it keeps that one; without, it takes over the lowest of its ports. `index` is one to have (see
+        `Watcher.reserve`). The bridge is up; returns its index.
         """
         options = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
+        if index is not None:
+            options["index"] = index
         check_name(name)
         await self._ask(name, f"{name}: bridge", self._iproute.link("add", ifname=name, kind="bridge", **options))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import errno
@@ -21,6 +22,7 @@ from .sysctl import sysctl_path
 
 SCRIPT = Path(__file__).with_name("nursery_process.py")
 REPLY_TIMEOUT_S = 10.0
+ROOM_FOR_FDS = socket.CMSG_SPACE(len(KINDS) * array.array("i").itemsize)
 
 GUEST_SYSCTLS: Mapping[str, str] = {
     "net.ipv6.conf.all.accept_dad": "0",
@@ -189,16 +191,17 @@ class Nursery:
         """Everything the nursery has said; its silence for ever is the death of every guest."""
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, len(KINDS), socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, _, _ = self._socket.recvmsg(1 << 16, ROOM_FOR_FDS, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
-                data, fds = b"", []
+                data, ancillary = b"", []
             if not data:
                 self._lose_all()
                 return
             verb, number, *rest = marshal.loads(data)
-            self._heard(verb, number, rest, fds)
+            fds = array.array("i", b"".join(content for _, _, content in ancillary))
+            self._heard(verb, number, rest, list(fds))
 
     def _heard(self, verb: str, number: int, rest: list[Any], fds: list[int]) -> None:
         waiting = self._born.get(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 from ..errors import HostError
 
 SCRIPT = Path(__file__).with_name("watcher_process.py")
+INDICES = range(1 << 20, 1 << 30)
 
 
 class Watcher:
     """Removes the guarded links when the engine dies, however it dies, also by ``kill -9``.
 
-    Needed only for what the kernel keeps: bridges under ``[dom0] netns = "host"``. `guard` right after making one.
+    Needed only for what the kernel keeps: bridges under ``[dom0] netns = "host"``. `reserve` an index, then make the
+    link with it: there is no moment at which it exists unguarded.
     """
 
     def __init__(self) -> None:
@@ -38,11 +41,16 @@ class Watcher:
                 self._process.wait()
                 raise HostError("the watcher process ended at once", call="watcher")
 
-    def guard(self, index: int, name: str) -> None:
-        """Remove interface `index` when the engine dies, unless it has another name by then."""
-        self._order("+", index, name)
+    def reserve(self, name: str) -> int:
+        """An interface index nobody has, for a link about to be made as `name`: it goes when the engine dies.
 
-    def unguard(self, index: int, name: str) -> None:
+        Unless it has another name by then. Indices the kernel gives by itself are small and count up; these are not.
+        """
+        index = secrets.choice(INDICES)
+        self._order("+", index, name)
+        return index
+
+    def release(self, index: int, name: str) -> None:
         """It is removed, or to stay."""
         self._order("-", index, name)
 
