@@ -23,7 +23,7 @@ from typing import Protocol
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.turn import Turn
-from xnet.frame import Chain, Client, Frame, Link, own
+from xnet.frame import Chain, Client, Frame, own
 from xnet.frame.arena import Arena
 from xnet.frame.ether import offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
@@ -139,7 +139,7 @@ class Pump:
             if len(pieces) == 1:
                 addr = pieces[0][0]
                 view = memory[addr : addr + length]
-                buffers = [vnet_header(word, view, length), view]
+                buffers: list[bytes | memoryview] = [vnet_header(word, view, length), view]
             else:
                 views = chain.views(frame)
                 buffers = [header_of(word, views, length), *views]
@@ -199,8 +199,8 @@ def complete(header: bytearray, view: memoryview, length: int) -> int:
     return 0
 
 
-class TapLink(Link):
-    """A TAP of dom0 as a Link: the vif of xnbu, or the uplink under a switch."""
+class TapLink:
+    """A TAP of dom0 as a Link: the vif of xnbu, or the uplink under a switch. It is its own pump's sink."""
 
     def __init__(
         self,
@@ -220,7 +220,10 @@ class TapLink(Link):
         self.base = self.top = self.mark = -1
         self.limit = 0
         self.pump = Pump(loop, fd, self, turn)
-        self.tx = self.pump.write_from
+
+    def tx(self, chain: Chain) -> None:
+        """Frames for the fd."""
+        self.pump.write_from(chain)
 
     def room(self) -> int:
         """Frames that tx takes now."""

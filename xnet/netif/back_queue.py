@@ -26,7 +26,7 @@ from xnet.abi.xen.netif import (
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Chain, Client, Frame, Link, own
+from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Chain, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
@@ -52,7 +52,7 @@ MOST_SLOTS = 17
 """Slots of the largest frame: 16 pages of data and the GSO extra."""
 
 
-class BackQueue(Client):
+class BackQueue:
     """One connected queue. The rings are mapped and the ports bound by the device; `fail` is told of a rogue peer."""
 
     def __init__(

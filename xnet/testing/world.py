@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.xen_host import GuestDomain, XenHost
-from xnet.frame import Chain, Client, Link, own
+from xnet.frame import Chain, Client, own
 from xnet.frame.offload import Accepts
 from xnet.host.memory import MachineMemory
 from xnet.netif import Features, FrontQueue, Netback, Netfront
@@ -65,7 +65,7 @@ class Wire:
         return done
 
 
-class Hub(Link):
+class Hub:
     """A backend's link in a test. `peers` get what the guest sends; `sent` keeps a copy."""
 
     def __init__(self) -> None:
