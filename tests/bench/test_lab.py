@@ -1,12 +1,15 @@
-"""The lab file of the bench is a file of the contract."""
+"""The lab file of the bench is a file of the contract, and a lab that does not come up says why."""
 
 from __future__ import annotations
 
+import sys
 import tomllib
 
 import pytest
 
-from xnet.bench.lab import lab_file
+from xnet.bench import lab
+from xnet.bench.lab import lab_file, lab_setup
+from xnet.errors import HostError
 
 
 @pytest.mark.parametrize(
@@ -14,10 +17,17 @@ from xnet.bench.lab import lab_file
     [("xnbu", {"bridge": [{"name": "xenbr0"}]}, "bridge"), ("xnbo", {"etherstub": [{"name": "stub0"}]}, "link")],
 )
 def test_a_lab_is_two_guests_on_the_switch_of_its_flavour(flavour: str, switch: dict[str, object], plug: str) -> None:
-    lab = tomllib.loads(lab_file("bench-1", flavour))
-    assert lab["lab"] == {"name": "bench-1"}
-    assert lab.items() >= switch.items()
-    assert [domain["name"] for domain in lab["domain"]] == ["a", "b"]
-    for domain, address in zip(lab["domain"], ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
+    file = tomllib.loads(lab_file("bench-1", flavour))
+    assert file["lab"] == {"name": "bench-1"}
+    assert file.items() >= switch.items()
+    assert [domain["name"] for domain in file["domain"]] == ["a", "b"]
+    for domain, address in zip(file["domain"], ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
         (name,) = (entry["name"] for entries in switch.values() for entry in entries)  # type: ignore[attr-defined]
         assert domain["vif"] == [{plug: name, "ip": address}]
+
+
+@pytest.mark.integration
+def test_a_lab_that_ends_is_an_error_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "XNET", (sys.executable, "-S", "-c", "raise SystemExit('no memory for d1')"))
+    with pytest.raises(HostError, match="the lab ended: no memory for d1"), lab_setup("xnbu"):
+        raise AssertionError("no lab, no setup")

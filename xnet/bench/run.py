@@ -106,12 +106,13 @@ def check_machine() -> None:
 
 
 def environment(relay: str) -> dict[str, str | int]:
-    """What the figures depend on, as far as it has a name."""
+    """What the figures depend on, as far as it has a name; `load` is what else ran in the minute before."""
     return {
         "relay": relay,
         "kernel": platform.release(),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
+        "load": f"{os.getloadavg()[0]:.2f}",
         "python": platform.python_version(),
         "uvloop": _version("uvloop"),
         "xnet": _version("xnet"),
