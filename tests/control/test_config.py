@@ -157,6 +157,8 @@ BAD = {
         "domain[0].memory: 64 MiB do not fit: 48 MiB of the machine's 128 MiB are left",
     ),
     "machine smaller than dom0": ('[machine]\nmemory = "64M"\n', "machine.memory: 64 MiB are too little"),
+    "vlan out of range": (GOOD + domain('{ link = "stub0", vlan = 4095 }'), "a vlan is 1 to 4094, 0 for none"),
+    "vlan on a bridge": (GOOD + on_bridge("vlan = 5"), "domain[0].vif[0].vlan: unknown key"),
     "rate": (GOOD + on_bridge('rate = "10Mb/s"'), "vif[0].rate: a rate limit is not supported yet"),
     "flip": (GOOD + on_bridge('rx_mode = "flip"'), '"flip" is not supported yet: write "copy"'),
     "two queues": (GOOD + on_bridge("queues = 2"), "more than one queue is not supported yet"),

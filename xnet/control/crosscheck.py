@@ -64,18 +64,18 @@ def check_cables(read: Read) -> None:
 
 
 def check_twice(read: Read) -> None:
-    """MACs once on a switch; addresses once on a switch and once in a domain."""
+    """MACs once on a switch and VLAN; addresses once there and once in a domain."""
     uplinks = {spec.name: spec.bridge for _, spec in read.links}
     macs: list[tuple[Table, str, Hashable, str]] = []
     ips: list[tuple[Table, str, Hashable, str]] = []
     for table, spec in read.bridges:
         for ip in (address.partition("/")[0] for address in spec.address):
-            ips += [(table, "address", (spec.name, ip), ip), (table, "address", ("dom0", None, ip), ip)]
+            ips += [(table, "address", (spec.name, 0, ip), ip), (table, "address", ("in", "dom0", ip), ip)]
     for table, domain, vif in read.vifs:
         switch = vif.bridge or (vif.link and uplinks.get(vif.link)) or vif.link
-        macs.append((table, "mac", (switch, vif.mac), vif.mac))
+        macs.append((table, "mac", (switch, vif.vlan, vif.mac), vif.mac))
         for ip in (address.partition("/")[0] for address in vif.ip):
-            ips += [(table, "ip", (switch, ip), ip), (table, "ip", (domain.name, None, ip), ip)]
+            ips += [(table, "ip", (switch, vif.vlan, ip), ip), (table, "ip", ("in", domain.name, ip), ip)]
     unique(macs)
     unique(ips)
 

@@ -38,6 +38,8 @@ XL_LATER = {
 }
 """Keys of the xl grammar whose feature comes later."""
 
+VLAN_MAX = 4094
+
 DEFAULT_BRIDGE = "xenbr0"
 """Where xl plugs a vif that names no bridge."""
 
@@ -82,7 +84,7 @@ def parse_xl(spec: str) -> dict[str, object]:
     if found.get("type", "vif") != "vif":
         raise ValueError('type=ioemu: emulated network cards are not supported yet, take it out or write "type=vif"')
     found.pop("type", None)
-    for key in ("mtu", "queues"):
+    for key in ("mtu", "queues", "vlan"):
         if str(found.get(key, "")).isdigit():
             found[key] = int(str(found[key]))
     if "ip" in found:
@@ -131,6 +133,7 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
         bridge=bridge,
         link=link,
         mtu=wanted_mtu,
+        vlan=table.get("vlan", vlan, 0) if link else 0,
         script=script(table, "bridge" if bridge else "link"),
         tx_mode=cast(Literal["copy", "map"], table.get("tx_mode", one_of("copy", "map"), "copy")),
         frontend_features=both | table.get("frontend_features", switches(FEATURES), none),
@@ -172,6 +175,14 @@ def script(table: Table, how: str) -> str:
         return default
 
     return table.get("script", convert, default)
+
+
+def vlan(value: object) -> int:
+    """A vnic's VLAN; 0 is none."""
+    number = integer(value)
+    if not 0 <= number <= VLAN_MAX:
+        raise ValueError(f"{number} is out of range: a vlan is 1 to {VLAN_MAX}, 0 for none")
+    return number
 
 
 def refuse_later(table: Table) -> None:

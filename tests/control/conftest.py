@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xnet.engine.lab import Lab
+from xnet.errors import XnetError
+
+
+class FakeMachine:
+    """What the control floor sees of a machine. A domain named ``stuck`` never connects, ``rude`` kills the engine,
+    ``sour`` raises, ``slow`` never finishes its teardown."""
+
+    def __init__(self, lab: Lab, *, on_event: Callable[[str], None] | None = None, run_dir: Path | None = None) -> None:
+        self.lab = lab
+        self.names = [domain.name for domain in lab.domains]
+        self.on_event = on_event or (lambda text: None)
+        self.run_dir = run_dir
+
+    async def __aenter__(self) -> FakeMachine:
+        self.on_event("booting")
+        if self.run_dir is not None:
+            (self.run_dir / "xenstored.sock").touch()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        if "slow" in self.names:
+            await asyncio.sleep(60)
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        import asyncio
+
+        if "rude" in self.names:
+            os.kill(os.getpid(), 9)
+        if "sour" in self.names:
+            raise RuntimeError("a mistake of ours")
+        if "stuck" in self.names:
+            raise XnetError("vif1.0: not Connected: waits for the frontend")
+        if "endless" in self.names:
+            await asyncio.sleep(60)
+
+    def describe(self) -> dict[str, Any]:
+        vif = {
+            "handle": 0,
+            "device": "eth0",
+            "mac": "00:16:3e:00:00:01",
+            "ip": ["10.0.0.1/24"],
+            "mtu": 1500,
+            "backend": "xnbu",
+            "attached": "xenbr0",
+            "name": "vif1.0",
+            "state": "Connected",
+            "features": {"to_backend": {"sg": True, "gso-tcpv4": False}, "to_guest": {}},
+            "statistics": {"tx": {"frames": 7}},
+        }
+        return {
+            "lab": self.lab.name,
+            "domains": [
+                {"name": "Domain-0", "id": 0, "type": "pv", "state": "r-----", "memory_mib": 64, "vifs": []},
+                {"name": "a", "id": 1, "type": "pv", "state": "-b----", "memory_mib": 32, "vifs": [vif]},
+            ],
+            "bridges": [],
+            "links": [],
+            "etherstubs": [],
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        return {"vif1.0": {"frames": 7}}
+
+    def console_lines(self) -> list[str]:
+        return ["(XEN) d1 created", "(XEN) vif1.0 connected"]
+
+    def namespace_fds(self, domain: str) -> Any:
+        if domain != "a":
+            raise XnetError(f'there is no domain "{domain}"; there are Domain-0, a')
+        fds = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt", "pid", "uts")}
+        return types.SimpleNamespace(**fds)
+
+
+@pytest.fixture
+def run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where state directories are, for this test."""
+    path = tmp_path / "run"
+    monkeypatch.setenv("XNET_RUN", str(path))
+    return path
+
+
+@pytest.fixture
+def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeMachine]]:
+    """A machine without Linux, in the place of the real one."""
+    module = types.ModuleType("xnet.engine.machine")
+    module.Machine = FakeMachine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "xnet.engine.machine", module)
+    return FakeMachine

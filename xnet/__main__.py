@@ -1,0 +1,7 @@
+"""``python -m xnet``."""
+
+from __future__ import annotations
+
+from xnet.control.cli import main
+
+main(prog_name="xnet")

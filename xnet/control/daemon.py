@@ -1,0 +1,256 @@
+"""The engine process of a lab: in the foreground (`run`) or forked into the background (`start`).
+
+::
+
+    start()  fork --.-> setsid, claim, log, import the engine, boot --"ready"--> serve --> release
+       waits <------'   one line of JSON on a pipe: {"event": …}* then {"ready": true} or {"error": …}
+
+The fork comes before the heavy imports, and whoever waits learns at once why a boot failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from xnet.control.server import Server
+from xnet.control.state import Claim, bury, claim, run_root, sweep
+from xnet.errors import XnetError
+
+if TYPE_CHECKING:
+    from xnet.engine.lab import Lab
+    from xnet.engine.machine import Machine
+
+BOOT_S = 30.0
+"""How long vifs may take until Connected."""
+TEARDOWN_S = 1.7
+"""How long an orderly end may take before the process just ends."""
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Report = Callable[[str], None]
+Work = Callable[["Machine"], Coroutine[Any, Any, None]]
+
+
+class Interrupted(SystemExit):
+    """A signal ended the boot; the exit status says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+
+
+class Ending:
+    """Turns signals into an orderly end, and an end that takes too long into an exit: the kernel cleans up then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.signum = 0
+        self.task: asyncio.Task[None] | None = None
+        self.timer = threading.Timer(TEARDOWN_S, self.give_up)
+        self.timer.daemon = True
+
+    def attach(self) -> None:
+        """Watch the signals for the current task."""
+        self.task = asyncio.current_task()
+        for signum in END_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(signum, self.signalled, signum)
+
+    def signalled(self, signum: int) -> None:
+        """End: the first signal begins it, later ones change nothing."""
+        if not self.timer.is_alive():
+            self.signum = signum
+            self.begin()
+            if self.task is not None:
+                self.task.cancel()
+
+    def begin(self) -> None:
+        """The end begins: from here on the time runs."""
+        if not self.timer.is_alive():
+            self.timer.start()
+
+    def give_up(self) -> None:
+        """Out of time."""
+        print("xnet: the teardown takes too long: ending at once", file=sys.stderr, flush=True)
+        sweep(self.path)
+        os._exit(128 + (self.signum or signal.SIGKILL))
+
+
+def run(lab: Lab, held: Claim, on_event: Report, on_ready: Callable[[], None], work: Work | None = None) -> int:
+    """Boot the lab and serve it until it is asked to end; the signal that asked, 0 when a client did, or `work` ended.
+
+    Raises XnetError when it cannot boot, Interrupted when a signal came before it had.
+    """
+    ending = Ending(held.path)
+    ready = False
+
+    def now_ready() -> None:
+        nonlocal ready
+        on_ready()
+        ready = True
+
+    try:
+        with asyncio.Runner(loop_factory=loop_factory(lab.loop)) as runner:
+            runner.run(live(lab, held.path, ending, on_event, now_ready, work))
+    except asyncio.CancelledError:
+        if not ready:
+            raise Interrupted(ending.signum) from None
+    finally:
+        ending.timer.cancel()
+    return ending.signum
+
+
+async def live(
+    lab: Lab, path: Path, ending: Ending, on_event: Report, on_ready: Callable[[], None], work: Work | None
+) -> None:
+    """A machine's whole life."""
+    from xnet.engine.machine import Machine  # heavy: after the fork, and never for verbs that only ask
+
+    ending.attach()
+    try:
+        async with Machine(lab, on_event=on_event, run_dir=path) as machine:
+            server = Server(machine, path / "control.sock")
+            try:
+                await machine.wait_connected(BOOT_S)
+                server.status = "up"
+                on_ready()
+                await first(server.stopping.wait(), *([work(machine)] if work else []))
+            finally:
+                ending.begin()
+                await server.close()
+    finally:
+        ending.begin()
+
+
+async def first(*awaitables: Coroutine[Any, Any, object]) -> None:
+    """Wait until one is done, and cancel the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the loop: uvloop where it is wanted and there."""
+    if choice == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if choice == "uvloop":
+            raise XnetError('machine.loop is "uvloop", which is not installed: pip install uvloop') from None
+        return None
+    return uvloop.new_event_loop
+
+
+def start(lab: Lab, on_event: Report) -> int:
+    """Run the lab in a process of its own; its pid, once every vif is Connected. XnetError tells why not."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(hear)
+        background(lab, tell)
+    os.close(tell)
+    before = {signum: signal.signal(signum, interrupt) for signum in END_SIGNALS}
+    try:
+        listen(hear, lab.name, pid, on_event)
+    except BaseException:
+        stop_child(pid)
+        bury(run_root() / lab.name)
+        raise
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    return pid
+
+
+def interrupt(signum: int, _: FrameType | None) -> None:
+    """A signal while waiting for the engine."""
+    raise Interrupted(signum)
+
+
+def stop_child(pid: int) -> None:
+    """End the forked engine, and wait for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+
+
+def listen(hear: int, name: str, pid: int, on_event: Report) -> None:
+    """What the engine tells until it is ready. XnetError when it never will be."""
+    with os.fdopen(hear, encoding="utf-8") as lines:
+        for line in lines:
+            message = json.loads(line)
+            if "ready" in message:
+                return
+            if "error" in message:
+                sys.stderr.write(message.get("trace", ""))
+                raise XnetError(message["error"])
+            on_event(message["event"])
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    raise XnetError(f'lab "{name}": the engine died while booting ({how})')
+
+
+def background(lab: Lab, tell: int) -> NoReturn:
+    """The forked engine. Never returns into the command line it came from."""
+    status = 1
+    with os.fdopen(tell, "w", encoding="utf-8", buffering=1) as pipe:
+
+        def say(**message: object) -> None:
+            if not pipe.closed:
+                pipe.write(json.dumps(message) + "\n")
+
+        def ready() -> None:
+            say(ready=True)
+            pipe.close()
+
+        try:
+            os.setsid()
+            held = claim(lab.name, lab.source)
+            try:
+                redirect(held.path / "log")
+                run(lab, held, lambda text: say(event=text), ready)
+                status = 0
+            finally:
+                held.release()
+        except XnetError as error:
+            say(error=str(error))
+        except Interrupted as stop:
+            say(error=f'lab "{lab.name}": ended by {signal.Signals(stop.signum).name} while booting')
+        except BaseException as error:
+            say(error=f'lab "{lab.name}": internal error: {error!r}', trace=traceback.format_exc())
+        finally:
+            os._exit(status)
+
+
+def redirect(log: Path) -> None:
+    """Nothing from the terminal, everything into the log."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (fd, 1), (fd, 2)):
+        os.dup2(source, target)
+    os.close(fd)
+    os.close(null)

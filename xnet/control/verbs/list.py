@@ -1,0 +1,74 @@
+"""``xnet list``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from xnet.control.client import Client
+from xnet.control.show import as_json, strong, table
+from xnet.control.state import pick, run_root
+from xnet.control.verbs.options import json_option, lab_option
+
+
+@click.command(short_help="List domains and their vifs.")
+@lab_option
+@click.option("-l", "--long", "want_long", is_flag=True, help="Every vif, with its features and counters.")
+@json_option
+def list_(lab_name: str | None, want_long: bool, want_json: bool) -> None:
+    """List the domains of a running lab: name, id, memory in MiB, type, state as xl writes it, vifs.
+
+    Example:  sudo xnet list -l
+    """
+    with Client(run_root() / pick(lab_name).name) as client:
+        machine = client.call("list")
+    if want_json:
+        as_json(machine)
+        return
+    domains = machine["domains"]
+    rows = [
+        (d["name"], d["id"], d["memory_mib"], d["type"], d["state"], ", ".join(map(brief, d["vifs"])) or "-")
+        for d in domains
+    ]
+    table(("Name", "ID", "Mem", "Type", "State", "VIFs"), rows, right=("ID", "Mem"))
+    if want_long:
+        for domain in domains:
+            for vif in domain["vifs"]:
+                describe(domain["name"], vif)
+
+
+def brief(vif: dict[str, Any]) -> str:
+    """A vif in the table; its state only where it is not the one that is wanted."""
+    text = f"{vif['name']}@{vif['attached']}"
+    return text if vif["state"] == "Connected" else f"{text} ({vif['state']})"
+
+
+def describe(domain: str, vif: dict[str, Any]) -> None:
+    """A vif with all it has."""
+    click.echo()
+    click.echo(strong(f"{vif['name']}: {domain}'s {vif['device']} on {vif['attached']}"))
+    facts = {
+        "backend": vif["backend"],
+        "state": vif["state"],
+        "mac": vif["mac"],
+        "mtu": vif["mtu"],
+        "ip": " ".join(vif["ip"]) or "-",
+        "agreed toward dom0": features(vif["features"]["to_backend"]),
+        "agreed toward the guest": features(vif["features"]["to_guest"]),
+    }
+    for name, value in [*facts.items(), *flat(vif["statistics"])]:
+        click.echo(f"    {name:<28} {value}")
+
+
+def features(agreed: dict[str, bool]) -> str:
+    """Names with a sign each: ``+sg -gso-tcpv4``."""
+    return " ".join(f"{'+' if on else '-'}{name}" for name, on in agreed.items()) or "-"
+
+
+def flat(counters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested counters as one list of dotted names."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in counters.items():
+        rows += flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return rows

@@ -1,0 +1,39 @@
+"""``xnet run``."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import click
+
+from xnet.control.verbs.options import lab_file
+
+
+@click.command(short_help="Run a lab in the foreground until Ctrl-C.")
+@lab_file
+def run(lab_path: str) -> None:
+    """Run a lab in the foreground and tell what happens, until Ctrl-C takes it down.
+
+    Example:  sudo xnet run examples/pair.toml
+    """
+    from xnet.control import daemon
+    from xnet.control.config import load_lab
+    from xnet.control.state import claim
+
+    began = time.monotonic()
+    lab = load_lab(lab_path)
+    held = claim(lab.name, lab.source)
+    vifs = sum(len(domain.vifs) for domain in lab.domains)
+
+    def ready() -> None:
+        took = time.monotonic() - began
+        what = f"{len(lab.domains)} domains, {vifs} vifs connected in {took:.2f} s"
+        click.echo(f'lab "{lab.name}" is up: {what}. Ctrl-C takes it down.')
+
+    try:
+        signum = daemon.run(lab, held, click.echo, ready)
+    finally:
+        held.release()
+    by = f" by {signal.Signals(signum).name}" if signum else ""
+    click.echo(f'lab "{lab.name}" is down{by}')
