@@ -278,7 +278,6 @@ def test_one_wakes_only_the_sleeper(peer: Peer, kind: str, start: int) -> None:
     assert four.ask("front", "final") == 0
 
 
-@pytest.mark.xfail(reason="SharedRing.init leaves the header's padding as it was")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_ring_is_initialised_alike_whatever_the_page_held(peer: Peer, kind: str) -> None:
     pages = [peer.page(number) for number in range(2)]

@@ -9,7 +9,7 @@ from xnet.ring.shared import RingError, SharedRing, no_barrier
 
 
 class FrontRing:
-    """Front end over `page`. A new ring needs `shared.init()` first; `attach` starts at an index (FRONT_RING_ATTACH)."""
+    """Front end over `page`. A new ring wants `shared.init()`; `attach` starts at an index (FRONT_RING_ATTACH)."""
 
     __slots__ = ("indices", "nr_ents", "req_prod_pvt", "rsp_cons", "shared")
 

@@ -25,13 +25,14 @@ def no_barrier() -> None:
 class SharedRing:
     """A ring's page seen as index words and slots. `page` is 4096 bytes of the local mapping, kept for its life."""
 
-    __slots__ = ("barrier", "indices", "mask", "nr_ents", "slot_size", "slots")
+    __slots__ = ("barrier", "indices", "mask", "nr_ents", "private", "slot_size", "slots")
 
     def __init__(self, page: memoryview, slot_size: int, barrier: Callable[[], None] = no_barrier) -> None:
         self.slot_size = slot_size
         self.nr_ents = nr_ents(slot_size, PAGE_SIZE)
         self.mask = self.nr_ents - 1
         self.indices = page[:16].cast("I")
+        self.private = page[16:HEADER_SIZE]
         self.slots = page[HEADER_SIZE : HEADER_SIZE + self.nr_ents * slot_size]
         self.barrier = barrier
 
@@ -40,6 +41,7 @@ class SharedRing:
         indices = self.indices
         indices[REQ_PROD] = indices[RSP_PROD] = 0
         indices[REQ_EVENT] = indices[RSP_EVENT] = 1
+        self.private[:] = bytes(len(self.private))
 
     def read(self, index: int, count: int) -> bytes:  # hot: 0.3 us
         """A private copy of `count` slots from ring index `index` on; `count` <= nr_ents."""
@@ -66,4 +68,5 @@ class SharedRing:
     def release(self) -> None:
         """Let go of the page, so that it can be unmapped; the ring is dead afterwards."""
         self.indices.release()
+        self.private.release()
         self.slots.release()
