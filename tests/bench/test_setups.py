@@ -1,4 +1,4 @@
-"""Real namespaces, TAPs and traffic: a short round through the kernel and through both relays."""
+"""Real namespaces, TAPs and traffic: short rounds through the kernel, both relays and a lab."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xnet.bench import Options, run_bench
+from xnet.bench import METRICS, Options, run_bench
 from xnet.bench.metrics import FLAVOURS
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
@@ -37,9 +37,18 @@ def test_a_short_round_measures_kernel_and_relay(flavour: str) -> None:
     assert report.spread(flavour, "kernel", "tcp_cpu_s_per_gb") is None
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_short_round_compares_a_lab_with_the_relay(flavour: str) -> None:
+    report = run_bench(Options(rounds=1, seconds=1, flavours=(flavour,), kernel=False), quiet)
+    assert report.failures == []
+    for metric in METRICS:
+        (ratio,) = report.ratios(flavour, "lab", metric.name)
+        assert ratio > 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_stays_behind_a_bench_that_is_stopped(how: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "xnet.bench", "--no-lab", "--only", "tcp", "--time", "60"]
+    command = [sys.executable, "-m", "xnet.bench", "--flavour", "xnbu", "--only", "tcp", "--time", "60"]
     with subprocess.Popen(
         command,
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -54,7 +63,7 @@ def test_nothing_stays_behind_a_bench_that_is_stopped(how: signal.Signals, tmp_p
             while (names := children(bench.pid)).count("iperf3") < 2 and time.monotonic() < started + 5:
                 time.sleep(0.02)
             assert names.count("iperf3") == 2
-            assert len(names) == 4, "a relay for each flavour"
+            assert len(names) == 4, "two iperf3, the relay and the lab"
             bench.send_signal(how)
             assert bench.wait(10) != 0
         finally:
