@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -28,6 +27,7 @@ from .netns import NamespaceFds
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """A shell's exit statuses for a command that is not there, or cannot be run."""
 
+STDERR = 2
 IGNORED_WHILE_WAITING = (signal.SIGINT, signal.SIGQUIT)
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -134,4 +134,4 @@ def _is_dead(pidfd: int) -> bool:
 
 
 def _complain(line: str) -> None:
-    os.write(sys.stderr.fileno(), f"{line}\n".encode())
+    os.write(STDERR, f"{line}\n".encode())

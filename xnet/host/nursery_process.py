@@ -197,9 +197,11 @@ class Nursery:
             except OSError as error:
                 self.engine.send(marshal.dumps(("failed", number, error.errno or 0, str(error.args[-1]))))
             return
-        for pidfd, each in self.numbers.items():
-            if each == number:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        pidfd = next((pidfd for pidfd, each in self.numbers.items() if each == number), None)
+        if pidfd is None:  # it died before it was asked to
+            self.engine.send(marshal.dumps(("dead", number)))
+        else:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def create(self, number: int, request: tuple[Any, ...]) -> None:
         """Fork an init as pid 1 of a new pid namespace, and go back to forking in our own."""
