@@ -1,0 +1,250 @@
+"""Headers inside a view: total functions, which answer None to short or strange input and never raise.
+
+A ``view`` begins at the frame's first byte and holds at least its headers (`HEAD_BYTES`, or the whole frame);
+``length`` is the frame's own, which may be less than the view (a page) or more (only the head is there). Fragments
+have no transport: their checksum is never blank. Source: IEEE 802.3, 802.1Q; RFC 791, 8200, 9293, 768.
+
+=============  ==============================================
+offset         Ethernet, then plain IPv4
+=============  ==============================================
+0, 6, 12       destination, source, type (0x8100: tag, then type)
+14, 16, 20     version and header words, total length, flags and fragment offset
+23, 26, 30     protocol, source, destination
+=============  ==============================================
+"""
+
+from __future__ import annotations
+
+import re
+from struct import Struct
+
+from xnet.abi.linux.virtio_net import (
+    VIRTIO_NET_HDR_F_DATA_VALID,
+    VIRTIO_NET_HDR_F_NEEDS_CSUM,
+    VIRTIO_NET_HDR_GSO_ECN,
+    VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_TCPV6,
+    VNET_HDR,
+    VNET_HDR_SIZE,
+)
+from xnet.frame.chain import (
+    CSUM_BLANK,
+    DATA_VALIDATED,
+    GSO_SIZE_SHIFT,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_TYPE_MASK,
+    Chain,
+    Frame,
+)
+
+ETH_HLEN = 14
+VLAN_HLEN = 4
+ETH_P_IP = 0x0800
+ETH_P_8021Q = 0x8100
+ETH_P_8021AD = 0x88A8
+ETH_P_IPV6 = 0x86DD
+IPPROTO_TCP = 6
+IPPROTO_UDP = 17
+BROADCAST = b"\xff" * 6
+
+HEAD_BYTES = 256
+"""Headers fit in this many bytes: Linux refuses to look further for a checksum."""
+
+CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
+L4_HEADER = {IPPROTO_TCP: 20, IPPROTO_UDP: 8}
+IPV6_EXTENSIONS = frozenset({0, 43, 60})  # hop-by-hop, routing, destination options
+NESTING = 8
+"""Tags, or IPv6 extension headers, looked through; a frame made of nothing else costs no more."""
+
+TCP_CWR = 0x80
+
+Transport = tuple[int, int, int]
+"""Byte offset of the L4 header, of its checksum relative to that, and the IP protocol."""
+
+PLAIN_HEAD = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
+PLAIN_TCP4: Transport = (34, 16, IPPROTO_TCP)
+PLAIN_UDP4: Transport = (34, 6, IPPROTO_UDP)
+
+VNET_PLAIN = bytes(VNET_HDR_SIZE)
+VNET_VALID = VNET_HDR.pack(VIRTIO_NET_HDR_F_DATA_VALID, 0, 0, 0, 0, 0)
+VNET_TCP4 = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 16)
+VNET_UDP4 = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 6)
+GSO_WORD = {VIRTIO_NET_HDR_GSO_TCPV4: GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6: GSO_TCPV6}
+GSO_VNET = {word: kind for kind, word in GSO_WORD.items()}
+GSO_ETHERTYPE = {GSO_TCPV4: ETH_P_IP, GSO_TCPV6: ETH_P_IPV6}
+GSO_BY_FRAGS = 0xFFFF  # a segment size that Linux keeps for itself
+
+MAC_TEXT = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
+
+
+def mac_bytes(text: str) -> bytes | None:
+    """``00:16:3e:0:0:1`` to six bytes (zeros may be left out, as Solaris prints them); None if it is not an address."""
+    return bytes(int(octet, 16) for octet in text.split(":")) if MAC_TEXT.fullmatch(text) else None
+
+
+def mac_text(mac: bytes) -> str:
+    """Six bytes to ``00:16:3e:00:00:01``."""
+    return bytes(mac).hex(":")
+
+
+def is_multicast(mac: bytes | memoryview) -> bool:
+    """True for a group address, broadcast included; False for fewer than six bytes."""
+    return len(mac) >= 6 and bool(mac[0] & 1)
+
+
+def head(chain: Chain, frame: Frame) -> memoryview:
+    """A view that holds the frame's headers, for the functions below: its first piece, or a copy if that is short."""
+    addr, length, _, _ = frame[2][0]
+    if length >= HEAD_BYTES or len(frame[2]) == 1:
+        return chain.memory[addr : addr + length]
+    gathered = bytearray()
+    for view in chain.views(frame):
+        gathered += view[:HEAD_BYTES]
+        if len(gathered) >= HEAD_BYTES:
+            break
+    return memoryview(gathered)
+
+
+def network(view: memoryview, length: int) -> tuple[int, int] | None:
+    """Byte offset of the L3 header and its ethertype, past any VLAN tags."""
+    size = min(length, len(view))
+    for at in range(12, 13 + NESTING * VLAN_HLEN, VLAN_HLEN):
+        if at + 2 > size:
+            return None
+        ethertype = view[at] << 8 | view[at + 1]
+        if ethertype not in (ETH_P_8021Q, ETH_P_8021AD):
+            return at + 2, ethertype
+    return None
+
+
+def transport(view: memoryview, length: int) -> Transport | None:  # hot: plain IPv4 <= 1 us
+    """Where the outer TCP or UDP header is; None for anything else, fragments included."""
+    size = len(view)
+    if size > length:
+        size = length
+    if size >= 42:
+        ethertype, version, fragment, protocol = PLAIN_HEAD(view)
+        if ethertype == ETH_P_IP and version == 0x45 and not fragment & 0x3FFF:
+            if protocol == IPPROTO_TCP and size >= 54:
+                return PLAIN_TCP4
+            if protocol == IPPROTO_UDP:
+                return PLAIN_UDP4
+    return _walk(view, size)
+
+
+def _walk(view: memoryview, size: int) -> Transport | None:
+    """`transport` for what is not plain IPv4."""
+    found = network(view, size)
+    if found is None:
+        return None
+    at, ethertype = found
+    l4, protocol = -1, 0
+    if ethertype == ETH_P_IP and at + 20 <= size and view[at] >> 4 == 4 and view[at] & 15 >= 5:
+        if not (view[at + 6] & 0x3F or view[at + 7]):
+            l4, protocol = at + (view[at] & 15) * 4, view[at + 9]
+    elif ethertype == ETH_P_IPV6 and at + 40 <= size and view[at] >> 4 == 6:
+        l4, protocol = at + 40, view[at + 6]
+        for _ in range(NESTING):
+            if protocol not in IPV6_EXTENSIONS or l4 + 8 > size:
+                break
+            protocol, l4 = view[l4], l4 + view[l4 + 1] * 8 + 8
+    if l4 < 0 or protocol not in CHECKSUM_AT or l4 + L4_HEADER[protocol] > size:
+        return None
+    return l4, CHECKSUM_AT[protocol], protocol
+
+
+def ip_end(view: memoryview, length: int) -> int:
+    """Bytes up to the end of the IP packet: the frame less its Ethernet padding; `length` if IP does not say."""
+    found = network(view, length)
+    if found is None or found[0] + 6 > len(view):
+        return length
+    at, ethertype = found
+    if ethertype == ETH_P_IP:
+        header, end = 20, at + (view[at + 2] << 8 | view[at + 3])
+    elif ethertype == ETH_P_IPV6:
+        header, end = 40, at + 40 + (view[at + 4] << 8 | view[at + 5])
+    else:
+        return length
+    return end if at + header < end <= length else length
+
+
+def headers_length(view: memoryview, place: Transport) -> int:
+    """Bytes of a frame up to its TCP or UDP payload."""
+    l4, _, protocol = place
+    if protocol == IPPROTO_UDP or l4 + 12 >= len(view):
+        return l4 + L4_HEADER[protocol]
+    return l4 + (view[l4 + 12] >> 4) * 4
+
+
+def wire_length(word: int, view: memoryview, length: int) -> int:
+    """Bytes of the largest frame this one becomes on a wire: itself, or one segment of it."""
+    if word & GSO_TYPE_MASK:
+        place = transport(view, length)
+        if place is not None:
+            return min(length, headers_length(view, place) + (word >> GSO_SIZE_SHIFT))
+    return length
+
+
+def vnet_header(word: int, view: memoryview, length: int) -> bytes:  # hot: plain 0.1, blank IPv4 1 us
+    """The virtio-net header that a TAP needs before this frame; the kernel never answers it with EINVAL.
+
+    A GSO frame is blank whether or not it says so. Where the word promises what is not there (no outer TCP or UDP,
+    the other family, no segment size), the frame goes as far as it can and its receiver refuses it.
+    """
+    gso = word & GSO_TYPE_MASK
+    if not gso and not word & CSUM_BLANK:
+        return VNET_VALID if word & DATA_VALIDATED else VNET_PLAIN
+    place = transport(view, length)
+    if place is None:
+        return VNET_PLAIN
+    kind = _vnet_gso(word, view, length, place) if gso else 0
+    if not kind and (place is PLAIN_TCP4 or place is PLAIN_UDP4):
+        return VNET_TCP4 if place is PLAIN_TCP4 else VNET_UDP4
+    l4, checksum, _ = place
+    if not kind:
+        return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, l4, checksum)
+    headers = min(length, headers_length(view, place))
+    return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, headers, word >> GSO_SIZE_SHIFT, l4, checksum)
+
+
+def _vnet_gso(word: int, view: memoryview, length: int, place: Transport) -> int:
+    """virtio's gso type for a word that names one; 0 where the kernel would refuse the frame."""
+    gso, size = word & GSO_TYPE_MASK, word >> GSO_SIZE_SHIFT
+    if place is not PLAIN_TCP4:
+        found = network(view, length)
+        if place[2] != IPPROTO_TCP or found is None or GSO_ETHERTYPE.get(gso) != found[1]:
+            return 0
+    elif gso != GSO_TCPV4:
+        return 0
+    if not 0 < size < GSO_BY_FRAGS:
+        return 0
+    return GSO_VNET[gso] | (VIRTIO_NET_HDR_GSO_ECN if view[place[0] + 13] & TCP_CWR else 0)
+
+
+def offload_word(
+    hdr: bytes | bytearray | memoryview, view: memoryview, length: int
+) -> int | None:  # hot: zeros 0.1, IPv4 1 us
+    """The offload word for a frame read from a TAP behind the virtio-net header `hdr`.
+
+    None where netif cannot say it: a blank checksum that is not the outer TCP or UDP one (finish it with
+    `offload.finish_checksum` at the header's csum_start and csum_offset), or segmentation that is not TCP's.
+    """
+    if hdr == VNET_PLAIN:
+        return 0
+    if len(hdr) < VNET_HDR_SIZE:
+        return None
+    flags, kind, _, gso_size, start, offset = VNET_HDR.unpack_from(hdr)
+    if not flags & VIRTIO_NET_HDR_F_NEEDS_CSUM:
+        if kind:
+            return None
+        return DATA_VALIDATED if flags & VIRTIO_NET_HDR_F_DATA_VALID else 0
+    place = transport(view, length)
+    if place is None or place[0] != start or place[1] != offset:
+        return None
+    if not kind:
+        return CSUM_BLANK | DATA_VALIDATED
+    gso = GSO_WORD.get(kind & ~VIRTIO_NET_HDR_GSO_ECN)
+    if gso is None or not gso_size or place[2] != IPPROTO_TCP:
+        return None
+    return CSUM_BLANK | DATA_VALIDATED | gso | int(gso_size) << GSO_SIZE_SHIFT
