@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -95,8 +97,21 @@ def run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeMachine]]:
-    """A machine without Linux, in the place of the real one."""
+    """A machine without Linux, in the place of the real one; it needs no root."""
     module = types.ModuleType("xnet.engine.machine")
     module.Machine = FakeMachine  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "xnet.engine.machine", module)
+    monkeypatch.setattr("xnet.control.state.need_root", lambda: None)
     return FakeMachine
+
+
+@pytest.fixture
+def dead_claim(run_root: Path) -> Callable[[str], None]:
+    """Claims a name for a process that is killed."""
+
+    def make(name: str) -> None:
+        code = f"import os; from xnet.control.state import claim; claim({name!r}, 'x.toml'); os.kill(os.getpid(), 9)"
+        done = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2])
+        assert done.returncode == -signal.SIGKILL
+
+    return make

@@ -116,6 +116,15 @@ def test_asking_verbs_import_neither_engine_nor_its_libraries(verb: str) -> None
     assert not loaded & {"asyncio", "pyroute2", "uvloop", "scapy", "xnet.engine", "xnet.control.config", "xnet.host"}
 
 
+@pytest.mark.parametrize("verb", [["up", "x.toml"], ["run", "x.toml"], ["demo"]])
+def test_without_root_one_line_says_so(verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    result = xnet(*verb)
+    assert (result.exit_code, result.stderr) == (1, "xnet: labs need root, for namespaces and TAPs: use sudo\n")
+
+
 # --- with a lab up, on a machine without Linux
 
 
@@ -223,7 +232,7 @@ def test_after_kill_9_the_state_is_seen_as_stale_and_collected(pair: Path) -> No
     assert owner.wait_gone(5)
     assert running() == []
     assert "would remove" in xnet("gc", "--dry-run").stdout
-    assert json.loads(xnet("gc", "--json").stdout)[0]["path"] == str(pair)
+    assert json.loads(xnet("gc", "--json").stdout)[0]["name"] == str(pair)
     assert xnet("gc").stdout == "nothing to remove\n"
     assert os.listdir(pair.parent) == []
 
@@ -275,6 +284,8 @@ from conftest import FakeMachine
 module = types.ModuleType("xnet.engine.machine")
 module.Machine = FakeMachine
 sys.modules["xnet.engine.machine"] = module
+import xnet.control.state
+xnet.control.state.need_root = lambda: None
 from xnet.control.cli import main
 main(["run", {path!r}])
 """

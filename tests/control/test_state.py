@@ -4,24 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from xnet.control import state
-from xnet.control.state import Leftover, Owner, claim, collect, pick, read_owner, running, start_time
+from xnet.control.state import Owner, claim, pick, read_owner, running, start_time
 from xnet.errors import XnetError
 
 pytestmark = pytest.mark.integration
-
-
-def dead_claim(name: str) -> None:
-    """A claim whose owner was killed."""
-    code = f"import os; from xnet.control.state import claim; claim({name!r}, 'x.toml'); os.kill(os.getpid(), 9)"
-    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(state.__file__).parents[2])
-    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_claim_names_its_living_owner(run_root: Path) -> None:
@@ -61,7 +54,7 @@ def test_a_released_claim_leaves_nothing_and_can_be_taken_again(run_root: Path) 
     claim("pair", "").release()
 
 
-def test_a_dead_owners_name_can_be_claimed_at_once(run_root: Path) -> None:
+def test_a_dead_owners_name_can_be_claimed_at_once(run_root: Path, dead_claim: Callable[[str], None]) -> None:
     dead_claim("pair")
     assert (run_root / "pair" / "lab.json").exists()
     assert running() == []
@@ -107,37 +100,6 @@ def test_a_signal_reaches_the_owner_and_no_stranger_with_its_pid() -> None:
     assert owner.wait_gone(5.0)  # a corpse is no owner
     assert child.wait() == -signal.SIGKILL
     owner.kill(signal.SIGKILL)
-
-
-def test_the_collector_takes_what_the_dead_left_and_nothing_else(run_root: Path) -> None:
-    dead_claim("dead")
-    held = claim("alive", "")
-    (run_root / "dead" / "log").touch()
-    (run_root / "stranger").mkdir()
-    (run_root / "stranger" / "file").touch()
-    (run_root / "foreign").mkdir()
-    (run_root / "foreign" / "lab.json").write_text('{"mark": "somebody"}')
-    expected = [Leftover(str(run_root / "dead"), ["lab.json", "log"], [])]
-    assert collect(dry_run=True) == expected
-    assert (run_root / "dead" / "log").exists()
-    assert collect() == expected
-    assert sorted(os.listdir(run_root)) == ["alive", "foreign", "stranger"]
-    assert collect() == []
-    held.release()
-
-
-def test_the_collector_leaves_a_strangers_file_among_ours(run_root: Path) -> None:
-    dead_claim("dead")
-    (run_root / "dead" / "notes.txt").write_text("mine")
-    assert collect() == [Leftover(str(run_root / "dead"), ["lab.json"], ["notes.txt"])]
-    assert os.listdir(run_root / "dead") == ["notes.txt"]
-
-
-def test_an_owner_killed_before_it_wrote_its_name_is_collected(run_root: Path) -> None:
-    (run_root / "dead").mkdir(parents=True)
-    (run_root / "dead" / "lab.json").touch()
-    assert [leftover.path for leftover in collect()] == [str(run_root / "dead")]
-    assert os.listdir(run_root) == []
 
 
 def test_picking_a_lab_names_the_choice(run_root: Path) -> None:

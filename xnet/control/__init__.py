@@ -6,7 +6,8 @@
   without the engine, and one place where errors become one line and an exit status.
 * ``config`` (with ``reader``, ``values``, ``vifspec``, ``crosscheck``): a lab file becomes a `Lab`, or a list of all
   that is wrong with it, each with its place and the fix.
-* ``state``: ``/run/xnet/NAME/``. Who holds the lock on ``lab.json`` is the lab; when it dies the kernel lets go.
+* ``state``: ``/run/xnet/NAME/``. Who holds the lock on ``lab.json`` is the lab; when it dies the kernel lets go, and
+  ``collect`` removes what it could not.
 * ``daemon`` with ``server``, and ``client``: the engine process (foreground or forked), and the socket between it and
   the verbs: a line of JSON each way, descriptors by SCM_RIGHTS.
 

@@ -84,6 +84,24 @@ class Ending:
         os._exit(128 + (self.signum or signal.SIGKILL))
 
 
+class Complaints:
+    """Mistakes of ours that reach the loop: each kind is told in full the first time, then as its count doubles. One
+    that repeats with every frame must fill no disk."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def hear(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler for the loop."""
+        error = context.get("exception")
+        kind = f"{context['message']}: {error!r}" if error is not None else str(context["message"])
+        count = self.counts[kind] = self.counts.get(kind, 0) + 1
+        if count == 1:
+            loop.default_exception_handler(context)
+        elif count & (count - 1) == 0:
+            print(f"xnet: {count} times: {kind}", file=sys.stderr, flush=True)
+
+
 def run(lab: Lab, held: Claim, on_event: Report, on_ready: Callable[[], None], work: Work | None = None) -> int:
     """Boot the lab and serve it until it is asked to end; the signal that asked, 0 when a client did, or `work` ended.
 
@@ -115,6 +133,7 @@ async def live(
     from xnet.engine.machine import Machine  # heavy: after the fork, and never for verbs that only ask
 
     ending.attach()
+    asyncio.get_running_loop().set_exception_handler(Complaints().hear)
     try:
         async with Machine(lab, on_event=on_event, run_dir=path) as machine:
             server = Server(machine, path / "control.sock")

@@ -105,6 +105,12 @@ def start_time(pid: int) -> int:
     return -1 if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def need_root() -> None:
+    """XnetError for users who cannot make namespaces and TAPs."""
+    if os.geteuid() != 0:
+        raise XnetError("labs need root, for namespaces and TAPs: use sudo")
+
+
 def claim(name: str, source: str) -> Claim:
     """Take a lab's name. XnetError when a living process has it; what a dead one left is swept away."""
     path = run_root() / name
@@ -222,15 +228,6 @@ def pick(name: str | None) -> Owner:
     return owners[0]
 
 
-@dataclass(slots=True, frozen=True)
-class Leftover:
-    """A state directory that a dead engine left: what was or would be removed, and what is not ours to remove."""
-
-    path: str
-    removed: list[str]
-    kept: list[str]
-
-
 def bury(path: Path) -> None:
     """Remove a dead engine's state directory; nothing happens while it lives."""
     try:
@@ -240,27 +237,3 @@ def bury(path: Path) -> None:
     if fd is not None:
         sweep(path)
         os.close(fd)
-
-
-def collect(*, dry_run: bool = False) -> list[Leftover]:
-    """Remove the state directories of dead engines. Directories without our lab.json are not ours and stay."""
-    found: list[Leftover] = []
-    for path in state_dirs():
-        try:
-            fd = lock(path)
-        except OSError:
-            continue  # no lab.json, or not for us to open
-        if fd is None:
-            continue
-        try:
-            if read_owner(path) is None and os.fstat(fd).st_size:
-                continue  # somebody else's file of that name
-            present = sorted(os.listdir(path))
-            ours = [name for name in present if name in FILES]
-            kept = [name for name in present if name not in FILES]
-            if not dry_run:
-                kept = sweep(path)
-            found.append(Leftover(str(path), ours, kept))
-        finally:
-            os.close(fd)
-    return found

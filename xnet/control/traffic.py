@@ -23,10 +23,11 @@ PACKAGES = {"ping": "iputils-ping", "iperf3": "iperf3", "nsenter": "util-linux"}
 SLACK_S = 15.0
 """How much longer than it was told a tool may take."""
 PINGS = 20
-UDP_BPS = 100_000_000
+UDP_BPS = 50_000_000
 UDP_LEN = 1400
-UDP_LOSS_MAX_PERCENT = 10.0
-"""UDP is fed at `UDP_BPS` in datagrams of `UDP_LEN` bytes; it has passed if it lost no more than this."""
+UDP_LOSS_MAX_PERCENT = 25.0
+"""UDP is fed at `UDP_BPS` in datagrams of `UDP_LEN` bytes; it has passed if it lost no more than this: on
+a busy machine the receiver's socket buffer, some 20 ms of that rate, overflows by itself."""
 
 RECEIVED = re.compile(r"(\d+) packets transmitted, (\d+) received")
 RTT = re.compile(r"= ([\d.]+)/([\d.]+)/([\d.]+)")

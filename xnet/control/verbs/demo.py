@@ -115,8 +115,8 @@ class Demo:
             )
             for run in self.runs
         ]
-        self.say("\nwhat crossed the rings of both guests' vifs, both ways:\n")
-        header = ("over", "what", *measured, *(name.replace("_", " ") for name in names))
+        self.say("\nwhat crossed the rings of both guests' vifs, and what the hypervisor did for it:\n")
+        header = ("over", "what", *measured, *(name.removeprefix("grant_").replace("_", " ") for name in names))
         table(header, rows, right=header[2:])
 
     def data(self) -> dict[str, Any]:
@@ -137,13 +137,14 @@ def demo(seconds: int, want_json: bool) -> int:
     """Boot two guests on an emulated Xen host, send real ping and iperf3 between them and to dom0, show what crossed.
 
     Each guest has a vif in a Linux bridge (xnbu) and one on a vnic (xnbo); the traffic goes once over either. Exit
-    status 0 only if all of it passed: every echo answered, TCP delivered both ways, UDP with little loss.
+    status 0 only if all of it passed: every echo answered, TCP delivered both ways, UDP without much loss.
 
     Example:  sudo xnet demo
     """
     from xnet.control import daemon
-    from xnet.control.state import claim
+    from xnet.control.state import claim, need_root
 
+    need_root()
     need_tools("ping", "iperf3", "nsenter")
     lab = demo_lab()
     show = Demo(seconds, want_json)

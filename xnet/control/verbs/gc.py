@@ -7,7 +7,6 @@ from dataclasses import asdict
 import click
 
 from xnet.control.show import as_json
-from xnet.control.state import collect
 from xnet.control.verbs.options import json_option
 
 
@@ -17,17 +16,20 @@ from xnet.control.verbs.options import json_option
 def gc(dry_run: bool, want_json: bool) -> None:
     """Remove what a killed xnet left behind, and nothing else.
 
-    Namespaces, devices and processes end with the engine by themselves; what can stay is its state under /run/xnet.
+    Guests, their networks and processes end with the engine by themselves. What can stay is its directory under
+    /run/xnet, and a bridge in the machine's own network if the process that watches it was killed too.
 
     Example:  sudo xnet gc --dry-run
     """
+    from xnet.control.collect import collect
+
     found = collect(dry_run=dry_run)
     if want_json:
         as_json([asdict(leftover) for leftover in found])
         return
-    verb = "would remove" if dry_run else "removed"
     for leftover in found:
-        click.echo(f"{verb} {leftover.path} ({', '.join(leftover.removed)})")
+        files = f" ({', '.join(leftover.ours)})" if leftover.ours else ""
+        click.echo(f"{'would remove' if dry_run else 'removed'} {leftover.name}{files}")
         if leftover.kept:
             click.echo(f"  not ours, left alone: {', '.join(leftover.kept)}")
     if not found:

@@ -19,10 +19,11 @@ def run(lab_path: str) -> None:
     """
     from xnet.control import daemon
     from xnet.control.config import load_lab
-    from xnet.control.state import claim
+    from xnet.control.state import claim, need_root
 
     began = time.monotonic()
     lab = load_lab(lab_path)
+    need_root()
     held = claim(lab.name, lab.source)
     vifs = sum(len(domain.vifs) for domain in lab.domains)
 

@@ -17,7 +17,9 @@ def up(lab_path: str) -> None:
     from xnet.control.config import load_lab
     from xnet.control.daemon import start
     from xnet.control.show import Progress
+    from xnet.control.state import need_root
 
     lab = load_lab(lab_path)
+    need_root()
     with Progress() as progress:
         start(lab, progress.say)
