@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -128,6 +129,14 @@ def test_a_slice_that_outlives_its_window_reads_zeros(memory: MachineMemory) -> 
     assert slice_kept[0] == 0
     slice_kept[0] = 0xEE
     assert memory.view[5 * PAGE_SIZE] == 5
+
+
+def test_bytes_held_by_somebody_else_keep_a_closed_window_alive(memory: MachineMemory) -> None:
+    window = memory.window(1)
+    holder = (ctypes.c_char * 4).from_buffer(window.view)
+    window.map(0, 5)
+    window.close()
+    assert holder.raw == b"\0\0\0\0"
 
 
 def test_windows_outlive_the_machine_that_made_them() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.errors import HostError
-from xnet.host import NamespaceFds, Netlink, Nursery, Tap, open_in_netns
+from xnet.host import NamespaceFds, Netlink, Nursery, Tap, close_taps, open_in_netns
 
 RunIn = Callable[[NamespaceFds, list[str]], tuple[int, str]]
 
@@ -48,6 +48,14 @@ class TestTap:
             tap.close()
             tap.close()
             assert [link["name"] for link in await inside.links()] == ["lo"]
+
+    async def test_many_are_closed_together(self, nursery: Nursery) -> None:
+        guest = await nursery.create("a")
+        taps = [Tap(f"eth{number}", guest.net) for number in range(10)]
+        taps[3].close()
+        await close_taps(taps)
+        async with Netlink(guest.net) as netlink:
+            assert [link["name"] for link in await netlink.links()] == ["lo"]
 
     async def test_it_does_not_block_and_is_not_inherited(self, nursery: Nursery) -> None:
         tap = Tap("eth0", (await nursery.create("a")).net)
@@ -158,6 +166,12 @@ def test_an_error_inside_the_namespace_comes_out_unchanged() -> None:
 
     with open("/proc/self/ns/net", "rb") as file, pytest.raises(KeyError, match="inside"):
         open_in_netns(file.fileno(), fail)
+
+
+@pytest.mark.privileged
+def test_what_is_no_network_namespace_cannot_be_entered() -> None:
+    with open("/proc/self/ns/uts", "rb") as file, pytest.raises(HostError, match="cannot enter the network namespace"):
+        open_in_netns(file.fileno(), lambda: None)
 
 
 @pytest.mark.privileged

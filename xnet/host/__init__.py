@@ -10,9 +10,10 @@ mount, TAPs are not persistent, frames live in a memfd. The processes that keep 
 from the engine by PDEATHSIG: ``engine -> nursery -> init (pid 1 of the guest) -> whatever runs in the guest``. When
 the engine goes, in whatever way, the kernel takes all the rest; there is nothing to clean.
 
-**In which order.** Nursery first, from the main thread and before the event loop has threads; then namespaces, then
-TAPs created *inside* them (never moved, so that nothing is ever half-way), then netlink. Closing is the reverse, and
-any prefix of it is safe.
+**In which order.** Nursery first: from the main thread, and after the engine's last fork, if it goes to the background
+(PDEATHSIG follows the very thread that started it). Then namespaces, then TAPs created *inside* them (never moved, so
+that nothing is ever half-way), then netlink. Closing is the reverse, and any prefix of it is safe. The one thing the
+kernel would keep, a bridge in the machine's own namespace, has a `Watcher`.
 
 **What can go wrong.** Every refusal of the kernel becomes one `HostError` that names the thing and the fix. "No room"
 and "nothing to read" are return values of the floors above and never pass through here.
@@ -28,7 +29,7 @@ from .netns import NamespaceFds, open_in_netns, own_namespaces
 from .nursery import GUEST_SYSCTLS, Nursery, guest_files
 from .survey import Check, survey
 from .sysctl import read_sysctl, write_sysctls
-from .tap import Tap
+from .tap import Tap, close_taps
 from .watcher import Watcher
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Tap",
     "Watcher",
     "Window",
+    "close_taps",
     "enter",
     "enter_and_exec",
     "guest_command",

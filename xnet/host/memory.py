@@ -88,9 +88,8 @@ class MachineMemory:
         if fd < 0:
             return
         os.close(fd)
-        self.view.release()
         self.reserve.let_go()
-        _close_or_forget(self._map)
+        _close_or_forget(self.view, self._map)
 
     def _check(self, first_mfn: int, n: int) -> None:
         if not (n > 0 and 0 <= first_mfn <= self.nframes - n):
@@ -115,7 +114,9 @@ class Window:
         self.view = memoryview(self._map)
         self._closed = False
 
-    def map(self, pfn: int, mfn: int, n: int = 1, readonly: bool = False) -> None:  # hot: ≤ 4 µs
+    def map(
+        self, pfn: int, mfn: int, n: int = 1, readonly: bool = False
+    ) -> None:  # hot: ≤ 8 µs, 15 with the first touch after it
         """Put machine frames mfn .. mfn + n - 1 under pages pfn .. pfn + n - 1, replacing what was there.
 
         With `readonly` the pages show the frames, and writes stay private to the window. Raises HostError when the
@@ -135,8 +136,7 @@ class Window:
             return
         self.unmap(0, self.npages)
         self._closed = True
-        self.view.release()
-        _close_or_forget(self._map)
+        _close_or_forget(self.view, self._map)
 
     def _remap(self, pfn: int, n: int, flags: int, fd: int, offset: int) -> None:
         if not (n > 0 and 0 <= pfn <= self.npages - n) or self._closed:
@@ -189,9 +189,10 @@ class Reserve:
             self._address = None
 
 
-def _close_or_forget(mapping: mmap.mmap) -> None:
-    """Unmap now, or, when a view is still exported, at the moment the last one is dropped (they keep it alive)."""
+def _close_or_forget(view: memoryview, mapping: mmap.mmap) -> None:
+    """Unmap now, or, when something still holds the bytes, at the moment the last one lets go (it keeps them alive)."""
     try:
+        view.release()
         mapping.close()
     except BufferError:
         pass

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..errors import HostError
 from .libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, setns
 
 T = TypeVar("T")
@@ -44,10 +45,10 @@ def own_namespaces() -> NamespaceFds:
     try:
         for name, _ in KINDS:
             fds.append(os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
+    except OSError as error:
         for fd in fds:
             os.close(fd)
-        raise
+        raise HostError(f"own namespaces: {error.strerror}", errno=error.errno or 0, call="open") from error
     return NamespaceFds(*fds)
 
 
@@ -55,7 +56,8 @@ def open_in_netns(netns_fd: int | None, func: Callable[[], T]) -> T:
     """Call `func` inside the network namespace and return what it returns; None means where the caller is.
 
     What it opens there (a TAP, a socket, a file below /proc/sys/net) belongs to that namespace for ever. setns(2)
-    moves one thread, so it is done in a thread that ends with the call: 0.1 ms. Exceptions come through unchanged.
+    moves one thread, so it is done in a thread that ends with the call: 0.1 ms. Exceptions of
+    `func` come through unchanged; HostError when the namespace cannot be entered.
     """
     if netns_fd is None:
         return func()
@@ -64,7 +66,7 @@ def open_in_netns(netns_fd: int | None, func: Callable[[], T]) -> T:
 
     def inside() -> None:
         try:
-            setns(netns_fd, CLONE_NEWNET)
+            _go_inside(netns_fd)
             results.append(func())
         except BaseException as error:  # carried to the caller, whatever it is
             errors.append(error)
@@ -75,3 +77,12 @@ def open_in_netns(netns_fd: int | None, func: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _go_inside(netns_fd: int) -> None:
+    try:
+        setns(netns_fd, CLONE_NEWNET)
+    except OSError as error:
+        reason = f"{error.strerror}; run as root" if isinstance(error, PermissionError) else error.strerror
+        text = f"cannot enter the network namespace: {reason}"
+        raise HostError(text, errno=error.errno or 0, call="setns") from error

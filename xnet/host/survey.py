@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -152,8 +153,6 @@ def _ipv6() -> Check:
 
 
 def _descriptors() -> Check:
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ok = soft == resource.RLIM_INFINITY or soft >= SIMULTANEOUS_FILES
     fix = "" if ok else f"ulimit -n {SIMULTANEOUS_FILES} (the hard limit is {hard})"
