@@ -16,7 +16,14 @@ from xnet.frame import Chain, Client, own
 from xnet.frame.offload import Accepts
 from xnet.host.memory import MachineMemory
 from xnet.netif import Features, FrontQueue, Netback, Netfront
+from xnet.xenstore import Conversation, Read, Rm, Session, Write, listing, local_session
 from xnet.xenstore.toolstack import add_vif, destroy_vif, remove_vif
+
+
+def single(op: Any) -> Conversation[Any]:
+    """A conversation of one request."""
+    return (yield op)
+
 
 Sent = tuple[int, bytes]
 """(offload word, frame)."""
@@ -74,6 +81,9 @@ class Hub:
         self.sent: list[Sent] = []
         self.peers: list[Hub] = []
         self.space = 1 << 16
+        """What `room` says; who raises it from 0 calls ``client.link_ready()``."""
+        self.ready = 0
+        """How often the backend said that it has buffers again."""
 
     def tx(self, chain: Chain) -> None:
         """From the guest."""
@@ -91,34 +101,73 @@ class Hub:
         self.client = client
 
     def client_ready(self) -> None:
-        """Nobody waits here."""
+        """The guest has buffers."""
+        self.ready += 1
 
 
 class Vif:
-    """Both ends of one vif of a world."""
+    """Both ends of one vif of a world. `hotplug` False: the test plugs the link in (``netback.plug(hub)``)."""
 
     def __init__(
-        self, world: World, guest: GuestDomain, handle: int, front: Features, back: Features, mode: Any
+        self,
+        world: World,
+        guest: GuestDomain,
+        handle: int,
+        *,
+        front: Features,
+        back: Features,
+        mode: Literal["copy", "map"],
+        hotplug: bool,
     ) -> None:
+        self.world = world
+        self.guest = guest
+        self.handle = handle
+        self.front = front
+        self.back = back
+        self.mode = mode
+        self.hotplug = hotplug
         self.wire = Wire()
         self.hub = Hub()
-        self.gone = False
-        self.netback = Netback(
-            world.host.dom0,
-            world.host.session,
-            guest.domain.domid,
-            handle,
-            arena=world.host.arena,
-            hotplug=lambda netback: netback.plug(self.hub),
-            gone=self.on_gone,
-            features=back,
-            tx_mode=mode,
-        )
+        self.gone = 0
+        """How often the backend said that it is over: once, in a life."""
+        self.netback = self.make_netback()
         self.netfront = Netfront(guest.domain, guest.client.session, handle, self.wire, features=front)
+
+    def make_netback(self) -> Netback:
+        """A fresh backend driver for this vif, not started."""
+        host = self.world.host
+        domid = self.guest.domain.domid
+        return Netback(
+            host.dom0,
+            host.session,
+            domid,
+            self.handle,
+            arena=host.arena,
+            hotplug=lambda netback: netback.plug(self.hub) if self.hotplug else None,
+            gone=self.on_gone,
+            features=self.back,
+            tx_mode=self.mode,
+        )
 
     def on_gone(self, _: Netback) -> None:
         """The backend device ended."""
-        self.gone = True
+        self.gone += 1
+
+    def restart_backend(self) -> None:
+        """The backend driver dies without a word, and another takes its place."""
+        self.netback.stop()
+        self.netback = self.make_netback()
+        self.netback.start()
+
+    @property
+    def front_home(self) -> str:
+        """The frontend's directory."""
+        return f"/local/domain/{self.guest.domain.domid}/device/vif/{self.handle}"
+
+    @property
+    def back_home(self) -> str:
+        """The backend's directory."""
+        return f"/local/domain/0/backend/vif/{self.guest.domain.domid}/{self.handle}"
 
     @property
     def connected(self) -> bool:
@@ -139,6 +188,8 @@ class World:
             report=lambda domid, error: self.errors.append((domid, error)),
         )
         self.vifs: list[Vif] = []
+        self.store: Session = local_session(self.host.store)
+        """A privileged session of the test's own."""
 
     def __enter__(self) -> Self:
         return self
@@ -179,16 +230,24 @@ class World:
         front: Features | None = None,
         back: Features | None = None,
         mode: Literal["copy", "map"] = "copy",
+        hotplug: bool = True,
+        start: Literal["both", "front", "back", "none"] = "both",
     ) -> Vif:
-        """A vif, both drivers started; `step` connects it."""
+        """A vif: the toolstack's directories, and the drivers that are to `start`, run until nothing moves."""
         domid = guest.domain.domid
-        self.host.session.run(add_vif(domid, handle, mac=f"00:16:3e:00:00:{domid:02x}", bridge="xenbr0"))
-        vif = Vif(self, guest, handle, front or Features(), back or Features(), mode)
+        self.plan(domid, handle)
+        vif = Vif(self, guest, handle, front=front or Features(), back=back or Features(), mode=mode, hotplug=hotplug)
         self.vifs.append(vif)
-        vif.netback.start()
-        vif.netfront.start()
+        if start in ("both", "back"):
+            vif.netback.start()
+        if start in ("both", "front"):
+            vif.netfront.start()
         self.step()
         return vif
+
+    def plan(self, domid: int, handle: int = 0) -> None:
+        """The toolstack's directories of a vif, and no driver."""
+        self.host.session.run(add_vif(domid, handle, mac=f"00:16:3e:00:00:{domid:02x}", bridge="xenbr0"))
 
     def pair(self, **options: Any) -> tuple[Vif, Vif]:
         """Two guests with a vif each, their hubs joined."""
@@ -199,11 +258,73 @@ class World:
 
     def unplug(self, vif: Vif) -> None:
         """Ask a backend to close for good, as the toolstack does, and remove its directories."""
-        netback = vif.netback
-        self.host.session.run(remove_vif(netback.domid, netback.handle))
+        domid, handle = vif.guest.domain.domid, vif.handle
+        self.host.session.run(remove_vif(domid, handle))
         self.step()
-        self.host.session.run(destroy_vif(netback.domid, netback.handle))
+        self.host.session.run(destroy_vif(domid, handle))
         self.step()
+
+    def crash(self, guest: GuestDomain) -> None:
+        """A guest is destroyed as it runs, its drivers unasked."""
+        for vif in self.vifs:
+            if vif.guest is guest:
+                vif.wire.disconnected()
+        self.vifs = [vif for vif in self.vifs if vif.guest is not guest]
+        self.host.destroy_guest(guest.domain.domid)
+        self.step()
+
+    def tick(self, seconds: int = 1) -> None:
+        """Time passes for the backends."""
+        for _ in range(seconds):
+            for vif in self.vifs:
+                vif.netback.tick()
+            self.step()
+
+    # --- the store, as the toolstack sees it
+
+    def ask(self, conversation: Conversation[Any]) -> Any:
+        """Have a conversation with the store; its result. StoreError."""
+        found: list[Any] = []
+        self.store.run(conversation, found.append)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    def read(self, path: str) -> str | None:
+        """A node's value."""
+        value: str | None = self.ask(single(Read(path)))
+        return value
+
+    def write(self, path: str, value: str) -> None:
+        """Poke a node; the world has not moved yet."""
+        self.ask(single(Write(path, value)))
+
+    def remove(self, path: str) -> None:
+        """Remove a node and what is below."""
+        self.ask(single(Rm(path)))
+
+    def keys(self, path: str) -> dict[str, str | None]:
+        """A directory's nodes and their values."""
+        return {name: self.read(f"{path}/{name}") for name in self.ask(listing(path)) or []}
+
+    def record(self, *paths: str) -> list[tuple[str, str | None]]:
+        """From now on, every change below the paths as (path, value), None for one that went; a list that grows."""
+        journal: list[tuple[str, str | None]] = []
+        watching: list[bool] = []
+
+        def changed(path: str, _: str) -> None:
+            if watching:
+                eyes.run(single(Read(path)), lambda value: journal.append((path, value)))
+
+        eyes = local_session(self.host.store)
+        for path in paths:
+            eyes.watch(path, changed)
+        watching.append(True)
+        return journal
+
+    def console(self) -> str:
+        """The hypervisor's console ring."""
+        return "\n".join(self.host.hypervisor.console_lines())
 
     def deliver(self, vif: Vif, *frames: bytes, word: int = 0) -> None:
         """Frames toward the guest, out of dom0's memory."""
