@@ -4,7 +4,8 @@
 What a correct frontend can never write is fatal (RoguePeer: the vif is disabled, as Linux's netback does); what a
 correct one may do by accident drops the packet, each of its slots answered with ERROR. The verdicts are those of
 Linux 6.12's netback (xenvif_count_requests, xenvif_tx_build_gops); a packet whose end is not published yet is fatal
-there too, since every correct frontend publishes whole packets.
+there too, since every correct frontend publishes whole packets. Two differ: a GSO packet without csum_blank, which
+Linux repairs and no known frontend sends, is dropped; so is a multicast filter's dummy packet, since none is offered.
 """
 
 from __future__ import annotations
@@ -131,10 +132,11 @@ def next_packet(data: bytes, requests: list[Request], pos: int) -> tuple[Packet,
         error = "tx_too_many_slots"
     if first < 0:
         error = "tx_fragments_exceed_size"
-    elif offset + first > PAGE_SIZE:
-        fatal("slot crosses its page", f"offset {offset}, size {first}")
-    elif first < ETH_HLEN:
-        error = error or "tx_runt"
+    elif not error:  # where the first fragment lies matters only when it is fetched
+        if first < ETH_HLEN:
+            error = "tx_runt"
+        elif offset + first > PAGE_SIZE:
+            fatal("slot crosses its page", f"offset {offset}, size {first}")
     segments[0] = (gref, offset, first)
     if flags & NETTXF_csum_blank:
         word = gso | CSUM_BLANK | DATA_VALIDATED

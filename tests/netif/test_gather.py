@@ -1,0 +1,219 @@
+"""Tx slots to packets: Linux's verdict on every kind of slot a frontend may write, and on those a real one wrote."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST, TX_SLOT_SIZE
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6
+from xnet.netif import BadRing
+from xnet.netif.gather import Packet, Request, next_packet
+
+RECORDING = Path(__file__).parent.parent / "abi" / "data" / "netfront_tx_slots.txt"
+BLANK, VALID, MORE, EXTRA = 1, 2, 4, 8
+OKAY, NULL, ERROR = 0, 1, -1
+
+
+def req(offset: int, flags: int, size: int, ident: int = 7) -> bytes:
+    return TX_REQUEST.pack(50, offset, flags, ident, size)
+
+
+def extra(kind: int, flags: int = 0, size: int = 1448, gso_type: int = 1) -> bytes:
+    return EXTRA_GSO.pack(kind, flags, size, gso_type, 0, 0) + b"\0\0\0\0"
+
+
+GSO4, GSO6 = extra(1), extra(1, gso_type=2)
+HASH = extra(4, size=0x0101, gso_type=3)
+XDP = extra(5)
+MCAST_ADD, MCAST_DEL = extra(2), extra(3)
+
+
+def gather(slots: Sequence[bytes], pos: int = 0) -> tuple[Packet, int]:
+    data = b"".join(slots)
+    requests: list[Request] = list(TX_REQUEST.iter_unpack(data))
+    return next_packet(data, requests, pos)
+
+
+def later(count: int, size: int = 10) -> list[bytes]:
+    """A packet of a first slot and `count` later ones."""
+    first = req(0, MORE, 100 + count * size, 0)
+    return [first, *[req(0, MORE if i < count else 0, size, i) for i in range(1, count + 1)]]
+
+
+TAKEN = {
+    "the smallest frame": ([req(0, 0, 14)], 14, 0, [(50, 0, 14)], 0),
+    "a whole page": ([req(0, 0, 4096)], 4096, 0, [(50, 0, 4096)], 0),
+    "the end of a page": ([req(4082, 0, 14)], 14, 0, [(50, 4082, 14)], 0),
+    "a blank checksum, as illumos says it": ([req(0, BLANK, 60)], 60, CSUM_BLANK | DATA_VALIDATED, [(50, 0, 60)], 0),
+    "a blank checksum": ([req(0, BLANK | VALID, 60)], 60, CSUM_BLANK | DATA_VALIDATED, [(50, 0, 60)], 0),
+    "data validated": ([req(0, VALID, 60)], 60, DATA_VALIDATED, [(50, 0, 60)], 0),
+    "two fragments": ([req(2050, MORE, 114), req(0, 0, 100)], 114, 0, [(50, 2050, 14), (50, 0, 100)], 0),
+    "flags of a later slot mean nothing": (
+        [req(0, MORE, 114), req(0, BLANK | VALID | EXTRA, 100)], 114, 0, [(50, 0, 14), (50, 0, 100)], 0,
+    ),
+    "an empty later slot (XSA-448)": (
+        [req(0, MORE, 60), req(4096, MORE, 0), req(0, 0, 20)], 60, 0, [(50, 0, 40), (50, 4096, 0), (50, 0, 20)], 0,
+    ),
+    "GSO over IPv4": (
+        [req(0, BLANK | VALID | EXTRA, 3000), GSO4],
+        3000, CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT, [(50, 0, 3000)], 1,
+    ),
+    "GSO over IPv6": (
+        [req(0, BLANK | VALID | EXTRA, 3000), GSO6],
+        3000, CSUM_BLANK | DATA_VALIDATED | GSO_TCPV6 | 1448 << GSO_SIZE_SHIFT, [(50, 0, 3000)], 1,
+    ),
+    "the last of two extras of a kind": (
+        [req(0, BLANK | EXTRA, 3000), extra(1, 1, 500), GSO4],
+        3000, CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT, [(50, 0, 3000)], 2,
+    ),
+    "a hash, which is not used": ([req(0, EXTRA, 60), HASH], 60, 0, [(50, 0, 60)], 1),
+    "extras between data": (
+        [req(0, BLANK | EXTRA | MORE, 3000), extra(1, 1), HASH, req(0, 0, 1000)],
+        3000, CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT, [(50, 0, 2000), (50, 0, 1000)], 2,
+    ),
+    "19 slots, the most": (later(18), 280, 0, [(50, 0, 100), *[(50, 0, 10)] * 18], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_packet_is_taken(name: str) -> None:
+    slots, length, word, segments, extras = TAKEN[name]
+    packet, after = gather([*slots, req(0, 0, 60)])
+    assert (packet.error, packet.length, packet.word, packet.segments) == ("", length, word, segments)
+    assert (packet.extras, after) == (extras, len(slots))
+    assert sum(size for _, _, size in packet.segments) == length
+
+
+DROPPED = {
+    "a first slot without a whole Ethernet header": ([req(0, 0, 13)], "tx_runt"),
+    "nothing at all": ([req(0, 0, 0)], "tx_runt"),
+    "a packet whose first fragment is short, though the packet is not": (
+        [req(0, MORE, 1000), req(0, 0, 990)], "tx_runt",
+    ),
+    "a runt whose place is past the page": ([req(4090, 0, 10)], "tx_runt"),
+    "fragments of more bytes than the packet": ([req(0, MORE, 60), req(0, 0, 61)], "tx_fragments_exceed_size"),
+    "fragments that exceed it only together": (
+        [req(0, MORE, 60), req(0, MORE, 40), req(0, 0, 40)], "tx_fragments_exceed_size",
+    ),
+    "20 slots": (later(19), "tx_too_many_slots"),
+    "21 slots": (later(20), "tx_too_many_slots"),
+    "too many slots, the first past its page": (
+        [req(4000, MORE, 290, 0), *later(19)[1:]], "tx_too_many_slots",
+    ),
+    "multicast filtering, not offered": ([req(0, EXTRA, 0), MCAST_ADD], "tx_multicast_control"),
+    "multicast filtering ended, not offered": ([req(0, EXTRA, 0), MCAST_DEL], "tx_multicast_control"),
+    "GSO without a blank checksum": ([req(0, EXTRA, 3000), GSO4], "tx_gso_without_csum_blank"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_packet_is_dropped_and_the_next_one_lives(name: str) -> None:
+    slots, why = DROPPED[name]
+    packet, after = gather([*slots, req(0, 0, 60)])
+    assert (packet.error, after) == (why, len(slots))
+    flat = packet.responses(None)
+    assert len(flat) == 2 * len(slots), "every request slot is answered"
+    assert set(flat[1::2]) == ({ERROR, NULL} if packet.extras else {ERROR})
+    following, end = gather([*slots, req(0, 0, 60)], after)
+    assert (following.error, following.length, end) == ("", 60, len(slots) + 1)
+
+
+FATAL = {
+    "more data promised, but the ring ends": [req(0, MORE, 60)],
+    "more data promised by a later slot, but the ring ends": [req(0, MORE, 60), req(0, MORE, 10)],
+    "extra info promised, but the ring ends": [req(0, EXTRA, 60)],
+    "more extra info promised, but the ring ends": [req(0, EXTRA | BLANK, 60), extra(1, 1)],
+    "unknown extra info": [req(0, EXTRA, 60), extra(0)],
+    "unknown extra info (5)": [req(0, EXTRA, 60), XDP],
+    "unknown extra info (255)": [req(0, EXTRA, 60), extra(255)],
+    "GSO size": [req(0, EXTRA | BLANK, 60), extra(1, size=0)],
+    "GSO type": [req(0, EXTRA | BLANK, 60), extra(1, gso_type=3)],
+    "GSO type (0)": [req(0, EXTRA | BLANK, 60), extra(1, gso_type=0)],
+    "slot crosses its page": [req(4083, 0, 14)],
+    "slot crosses its page, computed from the others": [req(4000, MORE, 300), req(0, 0, 200)],
+    "slot crosses its page, a later one": [req(0, MORE, 60), req(4090, 0, 7)],
+    "slot crosses its page, although it is dropped already": [
+        *later(19)[:-1], req(4090, 0, 10),
+    ],
+    "slot crosses its page, the offset alone": [req(0, MORE, 60), req(4097, 0, 0)],
+    "slots in a packet": later(21),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FATAL)
+def test_what_no_frontend_can_write_is_fatal(name: str) -> None:
+    what = name.partition(",")[0].partition(" (")[0]
+    with pytest.raises(BadRing, match=what if "promised" not in name else "promised, but the ring ends"):
+        gather(FATAL[name])
+
+
+def test_what_comes_after_a_packet_cannot_complete_it() -> None:
+    """The count of published slots is the limit, not what stands in the ring behind them."""
+    data = b"".join([req(0, MORE, 60), req(0, 0, 10)])
+    with pytest.raises(BadRing, match="ring ends"):
+        next_packet(data, [TX_REQUEST.unpack_from(data)], 0)
+
+
+@pytest.mark.parametrize("extras", [0, 1, 3])
+@pytest.mark.parametrize("fragments", [1, 2, 5])
+@pytest.mark.parametrize("verdict", ["okay", "dropped", "mixed"])
+def test_responses_stand_in_slot_order_with_nulls_right_after_the_first(
+    extras: int, fragments: int, verdict: str
+) -> None:
+    ids = [0xF000 + i * 3 for i in range(fragments)]
+    packet = Packet(0, 100, [(1, 0, 20)] * fragments, ids, extras, "tx_runt" if verdict == "dropped" else "")
+    statuses = [ERROR if i == fragments - 1 else OKAY for i in range(fragments)] if verdict == "mixed" else None
+    flat = packet.responses(statuses)
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    expected = statuses or [ERROR if verdict == "dropped" else OKAY] * fragments
+    assert pairs[0] == (ids[0], expected[0])
+    assert [status for _, status in pairs[1 : 1 + extras]] == [NULL] * extras
+    assert pairs[1 + extras :] == list(zip(ids[1:], expected[1:], strict=True))
+
+
+def recorded() -> dict[str, tuple[list[bytes], int, list[int], tuple[int, ...]]]:
+    """Per packet of the recording: its raw slots, its length, its ids, and the GSO extra if there is one."""
+    packets: dict[str, tuple[list[bytes], int, list[int], tuple[int, ...]]] = {}
+    for line in RECORDING.read_text().splitlines():
+        if line.startswith("packet"):
+            name = line.partition(":")[0]
+            packets[name] = ([], 0, [], ())
+        elif not line.startswith("#"):
+            kind, data, text = line.split(maxsplit=2)
+            slots, length, ids, gso = packets[name]
+            said = ast.literal_eval(text)
+            slots.append(bytes.fromhex(data))
+            if kind == "req":
+                packets[name] = (slots, length or said[4], [*ids, said[3]], gso)
+            else:
+                packets[name] = (slots, length, ids, said[5])
+    return packets
+
+
+RECORDED = recorded()
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_a_real_netfront_wrote_is_one_packet(name: str) -> None:
+    slots, length, ids, gso = RECORDED[name]
+    packet, after = gather(slots)
+    assert (packet.error, packet.length, packet.ids, after) == ("", length, ids, len(slots))
+    assert sum(size for _, _, size in packet.segments) == length
+    assert all(offset + size <= 4096 for _, offset, size in packet.segments)
+    assert packet.extras == len(slots) - len(ids)
+    if gso:
+        assert packet.word == CSUM_BLANK | DATA_VALIDATED | gso[1] << 8 | gso[0] << GSO_SIZE_SHIFT
+
+
+def test_the_whole_recording_is_gathered_off_one_ring() -> None:
+    slots = [slot for packet in RECORDED.values() for slot in packet[0]]
+    assert len(slots[0]) == TX_SLOT_SIZE
+    at, lengths = 0, []
+    while at < len(slots):
+        packet, at = gather(slots, at)
+        lengths.append(packet.length)
+    assert lengths == [length for _, length, _, _ in RECORDED.values()]
