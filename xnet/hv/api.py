@@ -21,6 +21,11 @@ CopyOp = tuple[int, int, int, int, int, int, int, int]
 number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
 """
 
+COPY_RUN = 0x8000
+"""Flag of a CopyOp, ours: it stands for as many ops as `length` needs pages, on consecutive references or pages on both
+sides, each from offset 0. All of them are checked as the single ops they stand for; the status is the first failure's.
+"""
+
 
 @dataclass(slots=True, frozen=True)
 class Capabilities:

@@ -23,7 +23,7 @@ from xnet.abi.xen.grant_table import (
     GTF_readonly,
 )
 from xnet.errors import HostError
-from xnet.hv.api import CopyOp
+from xnet.hv.api import COPY_RUN, CopyOp
 from xnet.hv.grants import GrantTable, Tracked
 from xnet.mem import Machine
 
@@ -141,10 +141,35 @@ class GrantOps:
         last_source = last_dest = -1
         src_entries = dst_entries = src_owner = dst_owner = 0
         src_start = src_end = dst_start = dst_end = fence = -1
-        copied = 0
+        copied = more = 0
         statuses: list[int] | None = None
         for i, op in enumerate(ops):
             src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags = op
+            if flags & COPY_RUN and length > PAGE:
+                start, to = self._run(caller, op)
+                if start < 0:
+                    if src_end > 0:
+                        memory[dst_start:dst_end] = memory[src_start:src_end]
+                        copied += src_end - src_start
+                        src_end = dst_end = -1
+                    more -= 1  # counted by the single ones
+                    status = self._copy_singly(caller, op)
+                    if status:
+                        if statuses is None:
+                            statuses = [GNTST_okay] * len(ops)
+                        statuses[i] = status
+                    continue
+                more += length - 1 >> SHIFT
+                if src_end > 0:
+                    if start == src_end and to == dst_end and start + length <= fence:
+                        src_end += length
+                        dst_end += length
+                        continue
+                    memory[dst_start:dst_end] = memory[src_start:src_end]
+                    copied += src_end - src_start
+                src_start, src_end, dst_start, dst_end = start, start + length, to, to + length
+                fence = to if to > start else FAR
+                continue
             src_mfn = dst_mfn = nframes
             if flags & FROM_GREF:
                 if src_domid != last_source:
@@ -206,9 +231,55 @@ class GrantOps:
             memory[dst_start:dst_end] = memory[src_start:src_end]
             copied += src_end - src_start
         caller.hypercalls += 1
-        caller.copies += len(ops)
+        caller.copies += len(ops) + more
         caller.bytes_copied += copied
         return statuses
+
+    def _run(self, caller: GrantTable, op: CopyOp) -> tuple[int, int]:  # hot: 3 us for 16 pages
+        """(source, destination) in the machine of an op that stands for a run of plainly right ones; else (-1, -1)."""
+        src, src_domid, _, dst, dst_domid, _, length, flags = op
+        count = (length + PAGE - 1) >> SHIFT
+        start = self._run_of(caller, src, src_domid, count, bool(flags & FROM_GREF), write=False)
+        if start < 0:
+            return -1, -1
+        to = self._run_of(caller, dst, dst_domid, count, bool(flags & TO_GREF), write=True)
+        return (-1, -1) if to < 0 else (start << SHIFT, to << SHIFT)
+
+    def _run_of(self, caller: GrantTable, page: int, domid: int, count: int, gref: bool, *, write: bool) -> int:  # hot
+        """First machine frame of consecutive pages that may all be used so and are neighbours there too; else -1."""
+        if gref:
+            table = self.tables.get(domid)
+            if table is None or (table.active and not table.active.keys().isdisjoint(range(page, page + count))):
+                return -1
+            if not 0 <= page <= table.entries - count:
+                return -1
+            entries = table.words[2 * page : 2 * (page + count)].tolist()
+            flags = entries[0::2]
+            allowed = flags.count(ACCESS | caller.domid << 16)
+            if not write:
+                allowed += flags.count(ACCESS | READONLY | caller.domid << 16)
+            frames, owner = entries[1::2], table.domid
+            if allowed != count:
+                return -1
+        else:
+            if domid != SELF or not 0 <= page <= len(caller.physmap.mfn) - count:
+                return -1
+            frames, owner = caller.physmap.mfn[page : page + count].tolist(), caller.domid
+        first: int = frames[0]
+        if frames != [*range(first, first + count)] or self._machine.owner[first : first + count].count(owner) != count:
+            return -1
+        return first
+
+    def _copy_singly(self, caller: GrantTable, op: CopyOp) -> int:
+        """Run the ops that one stands for, one by one: the first failure's status."""
+        src, src_domid, _, dst, dst_domid, _, length, flags = op
+        count = (length + PAGE - 1) >> SHIFT
+        sizes = [PAGE] * (count - 1) + [length - (count - 1) * PAGE]
+        statuses = self.copy(
+            caller,
+            [(src + i, src_domid, 0, dst + i, dst_domid, 0, size, flags & ~COPY_RUN) for i, size in enumerate(sizes)],
+        )
+        return next((status for status in statuses or () if status), GNTST_okay)
 
     def _check_slowly(self, caller: GrantTable, op: CopyOp) -> tuple[int, int, int]:
         """(status, source address, destination address) of one op, by all the rules in Xen's order."""

@@ -10,16 +10,16 @@ before this end returns, so there is at most one ringful to do.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
-from struct import Struct
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
     RX_REQUEST,
     RX_RESPONSE,
-    TX_REQUEST,
+    RX_SLOT_SIZE,
     XEN_NETIF_EXTRA_TYPE_GSO,
     NETRXF_csum_blank,
     NETRXF_data_validated,
@@ -30,7 +30,7 @@ from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Chain, Fra
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
-from xnet.netif.gather import BadRing, Packet, next_packet
+from xnet.netif.gather import BadRing, Packet, Slots, next_packet, responses
 from xnet.netif.transport import CopyDeliver, CopyFetch, MapFetch
 from xnet.ring import BackRing, RingError
 
@@ -50,6 +50,9 @@ RX_FLAGS = (
 """netif rx flags by the two low bits of the offload word; a blank checksum is always also validated data."""
 MOST_SLOTS = 17
 """Slots of the largest frame: 16 pages of data and the GSO extra."""
+MORE_FLAGS = memoryview(array("H", [NETRXF_more_data] * MOST_SLOTS))
+FULL_SIZES = memoryview(array("H", [PAGE_SIZE] * MOST_SLOTS))
+"""Columns of the rx slots in the middle of a frame."""
 
 
 class BackQueue:
@@ -112,12 +115,12 @@ class BackQueue:
     def tx_burst(self, available: int) -> None:  # hot
         """Take up to TX_BURST whole packets, as many as the staging memory holds."""
         ring, counters = self.tx_ring, self.counters
-        data = ring.peek_requests(available)
-        requests = list(TX_REQUEST.iter_unpack(data))
+        slots = Slots(ring.peek_requests(available))
         packets: list[Packet] = []
         at, room = 0, self.arena.free() >> 1  # the other half is for what this burst causes further on
         while at < available and room > 0 and len(packets) < TX_BURST:
-            packet, at = next_packet(data, requests, at)
+            packet = next_packet(slots, at)
+            at += packet.slots
             packets.append(packet)
             room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
         ring.consume(at)
@@ -128,9 +131,9 @@ class BackQueue:
         if self.fetcher.lends:
             self.hand_on(chain)
             self.fetcher.release()
-            self.respond(packets, statuses)
+            self.respond(responses(slots, at, packets, statuses))
         else:
-            self.respond(packets, statuses)
+            self.respond(responses(slots, at, packets, statuses))
             self.hand_on(chain)
         self.arena.release(mark)
         if len(chain.frames) != len(packets):
@@ -147,13 +150,10 @@ class BackQueue:
             self.counters["tx_bytes"] += sum([length for _, length, _ in frames])
             self.link.tx(chain)
 
-    def respond(self, packets: list[Packet], statuses: list[list[int] | None]) -> None:  # hot
+    def respond(self, answers: bytes) -> None:  # hot
         """A response for every request, in ring order."""
-        flat: list[int] = []
-        for packet, status in zip(packets, statuses, strict=True):
-            flat += packet.responses(status)
         ring = self.tx_ring
-        ring.add_responses(Struct("<" + "Hh8x" * (len(flat) >> 1)).pack(*flat))
+        ring.add_responses(answers)
         if ring.push_responses():
             self.notify_tx()
             self.counters["tx_notified"] += 1
@@ -215,28 +215,35 @@ class BackQueue:
         ring = self.rx_ring
         available = ring.unconsumed_requests()
         needs = [(length + PAGE_SIZE - 1 >> PAGE_SHIFT) + (word & GSO_TYPE_MASK > 0) for word, length, _ in frames]
-        requests = list(RX_REQUEST.iter_unpack(ring.peek_requests(min(available, sum(needs)))))
+        requests = memoryview(ring.peek_requests(min(available, sum(needs))))
+        ids, grefs = requests.cast("H")[0::4], requests.cast("I")[1::2].tolist()
         ops: list[CopyOp] = []
-        slots: list[bytes] = []
+        answers: list[bytes] = []
         at = done = size = 0
         build = self.deliverer.build
         for (word, length, pieces), needed in zip(frames, needs, strict=True):
-            if needed > available - at:
+            end = at + needed
+            if end > available:
                 break
-            mine = requests[at : at + needed]
-            at += needed
-            slots += answer(word, length, [ident for ident, _, _ in mine])
-            if word & GSO_TYPE_MASK:
-                del mine[1]  # the extra's buffer goes back unused
-            build(pieces, [gref for _, _, gref in mine], ops)
+            if needed == 1:
+                answers.append(RX_RESPONSE.pack(ids[at], 0, RX_FLAGS[word & 3], length))
+                build(pieces, grefs[at:end], ops)
+            else:
+                answers.append(answer(word, length, ids[at:end]))
+                mine = grefs[at:end]
+                if word & GSO_TYPE_MASK:
+                    del mine[1]  # the extra's buffer goes back unused
+                build(pieces, mine, ops)
+            at = end
             done += 1
             size += length
         if done:
             failed = self.deliverer.deliver(ops)
+            data = b"".join(answers)
             if failed:
-                self.mark_failed(slots, requests, failed)
+                data = self.mark_failed(data, requests, failed)
             ring.consume(at)
-            ring.add_responses(b"".join(slots))
+            ring.add_responses(data)
             counters = self.counters
             counters["rx_packets"] += done
             counters["rx_bytes"] += size
@@ -250,14 +257,16 @@ class BackQueue:
             ring.want_requests(available - at + 1)
         return done
 
-    def mark_failed(self, slots: list[bytes], requests: list[tuple[int, int, int]], failed: dict[int, int]) -> None:
+    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int]) -> bytes:
         """Slots whose copy failed say so: the GNTST status, as Linux's netback answers."""
-        for index, slot in enumerate(slots):
-            ident, _, gref = requests[index]
+        slots = list(RX_RESPONSE.iter_unpack(answers))
+        marked = bytearray(answers)
+        for index, (_, _, gref) in enumerate(RX_REQUEST.iter_unpack(requests[: len(answers)])):
             if gref in failed:
-                _, offset, flags, _ = RX_RESPONSE.unpack(slot)
-                slots[index] = RX_RESPONSE.pack(ident, offset, flags, failed[gref])
+                ident, offset, flags, _ = slots[index]
+                RX_RESPONSE.pack_into(marked, index * RX_SLOT_SIZE, ident, offset, flags, failed[gref])
                 self.drop("rx_grant_error", 1)
+        return bytes(marked)
 
     def defer(self, chain: Chain, frame: Frame) -> None:
         """Keep a frame for a guest without buffers, if it may still wait."""
@@ -293,24 +302,21 @@ class BackQueue:
         self.counters[name] = self.counters.get(name, 0) + count
 
 
-def answer(word: int, length: int, ids: list[int]) -> list[bytes]:  # hot: 0.2 us a slot
+def answer(word: int, length: int, ids: memoryview) -> bytes:  # hot: 3 us
     """The response slots of one frame for the requests it takes: each id echoed in its own slot, an extra second."""
     gso = word & GSO_TYPE_MASK
-    flags = RX_FLAGS[word & 3]
-    pack = RX_RESPONSE.pack
-    if len(ids) == 1:
-        return [pack(ids[0], 0, flags, length)]
+    count = len(ids)
+    out = bytearray(count * RX_SLOT_SIZE)
+    halves = memoryview(out).cast("H")  # id offset flags status
+    halves[0::4] = ids
+    halves[2::4] = MORE_FLAGS[:count]
+    halves[3::4] = FULL_SIZES[:count]
+    pages = count - 1 if gso else count
+    halves[-2], halves[-1] = 0, length - (pages - 1) * PAGE_SIZE
+    flags = RX_FLAGS[word & 3] | (NETRXF_extra_info if gso else 0) | (NETRXF_more_data if pages > 1 else 0)
+    halves[2], halves[3] = flags, PAGE_SIZE if pages > 1 else length
     if gso:
-        flags |= NETRXF_extra_info
-        del ids[1]
-    last = len(ids) - 1
-    slots = [pack(ident, 0, NETRXF_more_data, PAGE_SIZE) for ident in ids]
-    slots[-1] = pack(ids[-1], 0, 0, length - last * PAGE_SIZE)
-    if last:
-        slots[0] = pack(ids[0], 0, flags | NETRXF_more_data, PAGE_SIZE)
-    else:
-        slots[0] = pack(ids[0], 0, flags, length)
-    if gso:
-        extra = EXTRA_GSO.pack(XEN_NETIF_EXTRA_TYPE_GSO, 0, word >> GSO_SIZE_SHIFT, gso >> GSO_TYPE_SHIFT, 0, 0)
-        slots.insert(1, extra)
-    return slots
+        EXTRA_GSO.pack_into(
+            out, RX_SLOT_SIZE, XEN_NETIF_EXTRA_TYPE_GSO, 0, word >> GSO_SIZE_SHIFT, gso >> GSO_TYPE_SHIFT, 0, 0
+        )
+    return bytes(out)

@@ -21,7 +21,6 @@ from xnet.abi.xen.netif import (
     EXTRA_GSO,
     RING_SLOTS,
     RX_REQUEST,
-    RX_RESPONSE,
     RX_SLOT_SIZE,
     TX_REQUEST,
     TX_SLOT_SIZE,
@@ -62,6 +61,7 @@ TX_SLOTS = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
 
 GRANT_SIZE = 8
+IDS = list(range(TX_PAGES))
 WORDS = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
 assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
@@ -238,7 +238,7 @@ class FrontQueue:
                 if (
                     ids[at] == page
                     and at + slots <= count
-                    and ids[rest : at + slots] == [*range(page + 1, page + pages)]
+                    and ids[rest : at + slots] == IDS[page + 1 : page + pages]
                     and not any(statuses[at : at + 1])
                     and not any(statuses[rest : at + slots])
                 ):
@@ -317,59 +317,90 @@ class FrontQueue:
             count -= run
             first = 0
 
-    def frames(self, first: int, data: bytes) -> list[Frame]:  # hot
+    def frames(self, first: int, data: bytes) -> list[Frame]:  # hot: 1.5 us a frame of one slot, 6 of 17
         """Whole frames out of response slots; `first` is the slot of the first. A bad one is dropped and counted."""
-        slots = list(RX_RESPONSE.iter_unpack(data))
-        count = len(slots)
+        count = len(data) // RX_SLOT_SIZE
+        columns = memoryview(data)
+        offsets, flags = columns.cast("H")[1::4].tolist(), columns.cast("H")[2::4].tolist()
+        sizes = columns.cast("h")[3::4].tolist()
         frames: list[Frame] = []
         at = 0
         base = self.rx_addr
         while at < count:
-            _, offset, flags, size = slots[at]
-            addr = base + ((first + at & RING_SLOTS - 1) << PAGE_SHIFT) + offset
-            bad = size < 0 or offset + size > PAGE_SIZE
-            word = WORDS[flags & 3]
+            start, flag = at, flags[at]
+            word = WORDS[flag & 3]
             at += 1
-            while flags & NETRXF_extra_info:
-                if at >= count:
-                    bad = True
-                    break
-                kind, extra_flags, gso_size, gso_type, _, _ = EXTRA_GSO.unpack_from(data, at * RX_SLOT_SIZE)
-                at += 1
-                if kind == XEN_NETIF_EXTRA_TYPE_GSO and gso_size and gso_type in (1, 2):
-                    word |= gso_type << GSO_TYPE_SHIFT | gso_size << GSO_SIZE_SHIFT
-                else:
-                    bad = True
-                if not extra_flags & XEN_NETIF_EXTRA_FLAG_MORE:
-                    break
-            if not flags & NETRXF_more_data:
-                if bad:
+            if flag & NETRXF_extra_info:
+                at, gso = self.read_extras(data, at, count)
+                word |= gso
+            if not flag & NETRXF_more_data and at - start == 1:
+                offset, size = offsets[start], sizes[start]
+                if size < 0 or offset + size > PAGE_SIZE:
                     self.bad_frame()
-                else:
-                    frames.append((word, size, ((addr, size, DOMID_SELF, 0),)))
+                    continue
+                addr = base + ((first + start & RING_SLOTS - 1) << PAGE_SHIFT) + offset
+                frames.append((word, size, ((addr, size, DOMID_SELF, 0),)))
                 continue
-            pieces: list[Piece] = []
-            length = size
-            while flags & NETRXF_more_data:
-                if at >= count:
-                    bad = True
-                    break
-                _, offset, flags, more = slots[at]
-                start = base + ((first + at & RING_SLOTS - 1) << PAGE_SHIFT) + offset
-                at += 1
-                bad = bad or more < 0 or offset + more > PAGE_SIZE
-                length += more
-                if start == addr + size:
-                    size += more
-                else:
-                    pieces.append((addr, size, DOMID_SELF, 0))
-                    addr, size = start, more
-            pieces.append((addr, size, DOMID_SELF, 0))
-            if bad or length > XEN_NETIF_MAX_TX_SIZE:
+            slots = [start]
+            if flag & NETRXF_more_data:
+                end = at
+                while end < count and flags[end] & NETRXF_more_data:
+                    end += 1
+                slots += range(at, end + 1)
+                at = end + 1
+            frame = None if word < 0 or slots[-1] >= count else self.gathered(first, word, slots, offsets, sizes)
+            if frame is None:
                 self.bad_frame()
             else:
-                frames.append((word, length, tuple(pieces)))
+                frames.append(frame)
         return frames
+
+    def read_extras(self, data: bytes, at: int, count: int) -> tuple[int, int]:
+        """Past the chain of extras from slot `at` on: (next slot, GSO bits of the offload word, -1 for a bad chain)."""
+        gso, more = 0, True
+        while more:
+            if at >= count:
+                return at, -1
+            kind, flags, size, gso_type, _, _ = EXTRA_GSO.unpack_from(data, at * RX_SLOT_SIZE)
+            at += 1
+            more = flags & XEN_NETIF_EXTRA_FLAG_MORE
+            if kind == XEN_NETIF_EXTRA_TYPE_GSO and size and gso_type in (1, 2):
+                gso |= gso_type << GSO_TYPE_SHIFT | size << GSO_SIZE_SHIFT
+            else:
+                gso = -1
+        return at, gso
+
+    def gathered(
+        self, first: int, word: int, slots: list[int], offsets: list[int], sizes: list[int]
+    ) -> Frame | None:  # hot
+        """A frame of several slots (neighbours, but for extras after the first); None when one of them failed."""
+        base = self.rx_addr
+        pieces: list[Piece] = []
+        length = 0
+        begin, run = slots[1] if len(slots) > 1 else 0, len(slots) - 1
+        page = first + begin & RING_SLOTS - 1
+        if (
+            run > 1
+            and not any(offsets[begin : begin + run])
+            and sizes[begin : begin + run - 1].count(PAGE_SIZE) == run - 1
+            and page + run <= RING_SLOTS
+        ):
+            # the usual frame: whole pages, side by side
+            size = (run - 1) * PAGE_SIZE + sizes[begin + run - 1]
+            rest = [(base + (page << PAGE_SHIFT), size, DOMID_SELF, 0)]
+            slots = slots[:1]
+            length = size
+            if not 0 <= sizes[begin + run - 1] <= PAGE_SIZE:
+                return None
+        else:
+            rest = []
+        for slot in slots:
+            offset, size = offsets[slot], sizes[slot]
+            if size < 0 or offset + size > PAGE_SIZE:
+                return None
+            pieces.append((base + ((first + slot & RING_SLOTS - 1) << PAGE_SHIFT) + offset, size, DOMID_SELF, 0))
+            length += size
+        return (word, length, (*pieces, *rest)) if length <= XEN_NETIF_MAX_TX_SIZE else None
 
     def bad_frame(self) -> None:
         """A frame that the backend could not or did not complete."""

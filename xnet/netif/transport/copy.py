@@ -9,7 +9,7 @@ from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Frame, Piece
 from xnet.frame.arena import Arena
-from xnet.hv.api import CopyOp, Xen
+from xnet.hv.api import COPY_RUN, CopyOp, Xen
 
 if TYPE_CHECKING:
     from xnet.netif.gather import Packet, Segment
@@ -65,7 +65,9 @@ class CopyFetch:
                 continue  # legal and empty (XSA-448)
             at = addr & PAGE_MASK
             fits = PAGE_SIZE - at
-            if size <= fits:
+            if size > PAGE_SIZE:
+                ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN))
+            elif size <= fits:
                 ops.append((gref, domid, offset, addr >> PAGE_SHIFT, DOMID_SELF, at, size, GNTCOPY_source_gref))
             else:
                 page = addr >> PAGE_SHIFT
@@ -79,7 +81,7 @@ class CopyFetch:
             return None
         statuses = []
         at = addr
-        for segment in packet.segments:
+        for segment in singly(packet.segments):
             ops: list[CopyOp] = []
             self.build([segment], at, ops)
             failed = ops and self.xen.copy_grants(ops) is not None
@@ -108,11 +110,19 @@ class CopyDeliver:
         addr, length, owner, source = pieces[0]
         if len(pieces) == 1 and owner == DOMID_SELF and not addr & PAGE_MASK:
             page = addr >> PAGE_SHIFT
-            for gref in grefs:
-                size = length if length < PAGE_SIZE else PAGE_SIZE
-                ops.append((page, DOMID_SELF, 0, gref, domid, 0, size, GNTCOPY_dest_gref))
-                page += 1
+            if length <= PAGE_SIZE:
+                ops.append((page, DOMID_SELF, 0, grefs[0], domid, 0, length, GNTCOPY_dest_gref))
+                return
+            start, count = 0, len(grefs)
+            while start < count:  # as many runs of references as there are: one, or two around a GSO extra's
+                first = grefs[start]
+                end = start + 1
+                if grefs[start:] == [*range(first, first + count - start)]:
+                    end = count
+                size = min(length, (end - start) << PAGE_SHIFT)
+                ops.append((page + start, DOMID_SELF, 0, first, domid, 0, size, GNTCOPY_dest_gref | COPY_RUN))
                 length -= size
+                start = end
             return
         slot, room = 0, PAGE_SIZE
         for addr, length, owner, source in pieces:
@@ -135,4 +145,21 @@ class CopyDeliver:
         statuses = self.xen.copy_grants(ops)
         if statuses is None:
             return None
-        return {op[3]: status for op, status in zip(ops, statuses, strict=True) if status}
+        failed: dict[int, int] = {}
+        for op, status in zip(ops, statuses, strict=True):
+            if status:  # of a run: all its slots, for nobody knows which of them arrived
+                failed |= dict.fromkeys(range(op[3], op[3] + max(1, (op[6] + PAGE_MASK) >> PAGE_SHIFT)), status)
+        return failed
+
+
+def singly(segments: list[Segment]) -> list[Segment]:
+    """The segments slot by slot: a run taken apart."""
+    found: list[Segment] = []
+    for gref, offset, size in segments:
+        if size <= PAGE_SIZE:
+            found.append((gref, offset, size))
+        else:
+            found += [
+                (gref + i, 0, min(PAGE_SIZE, size - (i << PAGE_SHIFT))) for i in range((size + PAGE_MASK) >> PAGE_SHIFT)
+            ]
+    return found

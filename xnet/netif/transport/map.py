@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Frame
 from xnet.hv.api import Mapping, Xen
+from xnet.netif.transport.copy import singly
 
 if TYPE_CHECKING:
     from xnet.netif.gather import Packet
@@ -31,11 +32,12 @@ class MapFetch:
         """Map one packet's pages. When one cannot be mapped, the packet is dropped and that slot says ERROR."""
         if packet.error:
             return None
-        used = [segment for segment in packet.segments if segment[2]]
+        segments = singly(packet.segments)
+        used = [segment for segment in segments if segment[2]]
         mapped = self.xen.map_grants(self.domid, [gref for gref, _, _ in used], readonly=True)
         results = iter(mapped)
         pieces, statuses = [], []
-        for gref, offset, size in packet.segments:
+        for gref, offset, size in segments:
             status = XEN_NETIF_RSP_OKAY
             if size:
                 result = next(results)
