@@ -1,0 +1,259 @@
+"""The implicit switch of one lower link: a static table keyed by (destination MAC, VID).
+
+=====================  =========================================================================
+frame from a vnic S    goes to
+=====================  =========================================================================
+S is alone             the wire, unseen
+unicast in the table   that vnic, S itself included; never the wire
+group                  every member but S, then one copy to the wire
+other unicast          the wire only
+=====================  =========================================================================
+
+From the wire: to the vnic or the members of the frame's VID; to whoever is alone; else dropped and counted. A burst
+is split once: each receiver gets one chain with its frames in order, and the very chain that came when it gets all.
+Source: illumos, mac_tx and mac_rx (2009).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Protocol
+
+from xnet.errors import XnetError
+from xnet.frame import ETH_HLEN, Chain, Frame, Link, Piece, head, is_multicast, own, wire_length
+from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text
+
+ETHERNET = Struct(">6s6xH").unpack_from  # destination type
+RUNT = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
+TAG = Struct(">HH")  # type tci
+TAG_AT = 12
+VID_MASK = 0x0FFF
+VID_MAX = 4094
+
+ROOM = 1 << 16
+
+
+class MacError(XnetError):
+    """A link or vnic cannot be as asked; the message ends in dladm's own words."""
+
+
+class Port(Protocol):
+    """What the switch knows of a vnic."""
+
+    name: str
+    mac: bytes
+    vid: int
+    mtu: int
+    all_multicast: bool
+    joined: set[bytes]
+    counters: dict[str, int]
+
+    def rx(self, chain: Chain) -> None:
+        """Frames toward the guest."""
+
+
+Lanes = dict[Port, list[Frame]]
+"""Frames of one burst by receiver."""
+
+
+class Switch:
+    """The table and who is in it. It is the uplink's client: `rx` is what comes from the wire.
+
+    ``ipackets opackets``: frames from and to the wire. ``unknown``: came for nobody here. ``ierrors``: came without a
+    whole Ethernet header.
+    """
+
+    def __init__(self, name: str, mtu: int, reserved: bytes | None = None) -> None:
+        """`mtu` in bytes of payload; `reserved`: the lower link's own address."""
+        self.name = name
+        self.mtu = mtu
+        self.uplink: Link | None = None
+        self.ports: list[Port] = []
+        self.counters = dict.fromkeys(("ipackets", "opackets", "unknown", "ierrors"), 0)
+        self._reserved = reserved
+        self._table: dict[tuple[bytes, int], Port] = {}
+
+    # --- who is plugged in
+
+    def add(self, port: Port) -> None:
+        """Put a port into the table. MacError names what is wrong, and who has the address already."""
+        mac, vid = port.mac, port.vid
+        what = f"{port.name} over {self.name}: {mac_text(mac)}"
+        if len(mac) != 6 or is_multicast(mac) or not any(mac):
+            raise MacError(f"{what}: invalid MAC address")
+        if not 0 <= vid <= VID_MAX:
+            raise MacError(f"{what}: invalid VLAN identifier '{vid}'")
+        if port.mtu > self.mtu:
+            raise MacError(f"{what}: mtu {port.mtu} is more than the link's {self.mtu}")
+        if mac == self._reserved and not vid:
+            raise MacError(f"{what}: MAC address reserved for use by underlying data-link")
+        other = self._table.get((mac, vid))
+        if other is not None:
+            tagged = f" in VLAN {vid}" if vid else ""
+            raise MacError(f"{what}{tagged}: MAC address is already in use by {other.name}")
+        self._table[mac, vid] = port
+        self.ports.append(port)
+
+    def remove(self, port: Port) -> None:
+        """Take a port out of the table."""
+        self.ports.remove(port)
+        del self._table[port.mac, port.vid]
+
+    def connect(self, uplink: Link | None) -> None:
+        """Plug the wire in, or out with None."""
+        if self.uplink is not None:
+            self.uplink.attach(None)
+        self.uplink = uplink
+        if uplink is not None:
+            uplink.attach(self)
+
+    # --- from a vnic
+
+    def tx(self, sender: Port, chain: Chain) -> None:  # hot: 0.5 us a frame
+        """Frames from a port. The first piece of each holds the Ethernet header, as netif demands of a first slot."""
+        memory, counters, largest = chain.memory, sender.counters, self.mtu + ETH_HLEN
+        lanes: Lanes = {}
+        wire: list[Frame] = []
+        seen: dict[bytes, list[list[Frame]]] = {}
+        counters["opackets"] += len(chain.frames)
+        counters["obytes"] += sum([frame[1] for frame in chain.frames])
+        for frame in chain.frames:
+            addr, size, _, _ = frame[2][0]
+            to, ethertype = ETHERNET(memory, addr) if size >= ETH_HLEN else RUNT
+            if frame[1] > largest or ethertype == ETH_P_8021Q:
+                cause = self._objection(sender, chain, frame, ethertype)
+                if cause:
+                    counters[cause] += 1
+                    counters["opackets"] -= 1
+                    counters["obytes"] -= frame[1]
+                    continue
+            receivers = seen.get(to)
+            if receivers is None:
+                ports, out = self._from_port(sender, to)
+                receivers = seen[to] = [lanes.setdefault(port, []) for port in ports] + [wire] * out
+            for lane in receivers:
+                lane.append(frame)
+        self._deliver(chain, lanes, len(chain.frames))
+        if wire and self.uplink is not None:
+            self.counters["opackets"] += len(wire)
+            rest = chain if len(wire) == len(chain.frames) else Chain(memory, wire)
+            self.uplink.tx(tagged(rest, sender.vid) if sender.vid else rest)
+
+    def _from_port(self, sender: Port, to: bytes) -> tuple[list[Port], bool]:
+        """Who gets a frame for `to`, and whether the wire does."""
+        if len(self.ports) == 1:
+            return [], True
+        if is_multicast(to):
+            return self._members(to, sender.vid, sender), True
+        port = self._table.get((to, sender.vid))
+        return ([], True) if port is None else ([port], False)
+
+    def _objection(self, sender: Port, chain: Chain, frame: Frame, ethertype: int) -> str:
+        """The counter of why this frame may not be sent, or nothing."""
+        word, length, _ = frame
+        view = head(chain, frame)
+        largest = self.mtu + ETH_HLEN
+        if frame[2][0][1] < ETH_HLEN:
+            return "oerrors"
+        if ethertype == ETH_P_8021Q:
+            if len(view) < ETH_HLEN + VLAN_HLEN:
+                return "oerrors"
+            vid = TAG.unpack_from(view, TAG_AT)[1] & VID_MASK
+            if sender.vid or (vid and len(self.ports) > 1):
+                return "txerrors"
+            largest += VLAN_HLEN
+        return "oerrors" if wire_length(word, view, length) > largest else ""
+
+    # --- from the wire
+
+    def rx(self, chain: Chain) -> None:  # hot: 0.5 us a frame
+        """Frames from the wire."""
+        memory, counters, whole = chain.memory, self.counters, len(chain.frames)
+        lanes: Lanes = {}
+        seen: dict[tuple[bytes, int], list[list[Frame]]] = {}
+        counters["ipackets"] += whole
+        for frame in chain.frames:
+            addr, size, _, _ = frame[2][0]
+            if size < ETH_HLEN:
+                counters["ierrors"] += 1
+                continue
+            to, ethertype = ETHERNET(memory, addr)
+            vid = 0
+            if ethertype == ETH_P_8021Q and (vid := self._vid(chain, frame)):
+                frame, whole = stripped(frame), -1
+            receivers = seen.get((to, vid))
+            if receivers is None:
+                receivers = seen[to, vid] = [lanes.setdefault(port, []) for port in self._from_wire(to, vid)]
+            if not receivers:
+                counters["unknown"] += 1
+            for lane in receivers:
+                lane.append(frame)
+        self._deliver(chain, lanes, whole)
+
+    def _vid(self, chain: Chain, frame: Frame) -> int:
+        """The VLAN of a tagged frame; 0 for a mere priority, and for an untagged port that has the link alone."""
+        view = head(chain, frame)
+        if len(view) < ETH_HLEN + VLAN_HLEN or (len(self.ports) == 1 and not self.ports[0].vid):
+            return 0
+        tci: int = TAG.unpack_from(view, TAG_AT)[1]
+        return tci & VID_MASK
+
+    def _from_wire(self, to: bytes, vid: int) -> list[Port]:
+        if len(self.ports) == 1:
+            return [port for port in self.ports if port.vid == vid]
+        if is_multicast(to):
+            return self._members(to, vid, None)
+        port = self._table.get((to, vid))
+        return [] if port is None else [port]
+
+    # --- both
+
+    def _members(self, group: bytes, vid: int, sender: Port | None) -> list[Port]:
+        return [
+            port
+            for port in self.ports
+            if port.vid == vid
+            and port is not sender
+            and (port.all_multicast or group == BROADCAST or group in port.joined)
+        ]
+
+    @staticmethod
+    def _deliver(chain: Chain, lanes: Lanes, whole: int) -> None:
+        """Hand each receiver its frames: the chain itself where they are all `whole` of them."""
+        for port, frames in lanes.items():
+            port.rx(chain if len(frames) == whole else Chain(chain.memory, frames))
+
+    def room(self) -> int:
+        """To the uplink: always plenty."""
+        return ROOM
+
+    def link_ready(self) -> None:
+        """Nobody waited: what the uplink has no room for, it drops and counts."""
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the switch was made."""
+        return dict(self.counters)
+
+
+def tagged(chain: Chain, vid: int) -> Chain:
+    """A copy of the frames, in memory of its own, with an 802.1Q tag."""
+    tag, data, frames = TAG.pack(ETH_P_8021Q, vid), bytearray(), []
+    for frame in chain.frames:
+        plain = chain.tobytes(frame)
+        frames.append(own(frame[0], len(data), frame[1] + VLAN_HLEN))
+        data += plain[:TAG_AT] + tag + plain[TAG_AT:]
+    return Chain(memoryview(data), frames)
+
+
+def stripped(frame: Frame) -> Frame:
+    """The frame without its tag: the same bytes in place, in pieces around it."""
+    word, length, pieces = frame
+    kept: list[Piece] = []
+    at = 0
+    for addr, size, domid, gref in pieces:
+        for start, end in ((0, TAG_AT), (TAG_AT + VLAN_HLEN, length)):
+            first, last = max(start, at), min(end, at + size)
+            if first < last:
+                kept.append((addr + first - at, last - first, domid, gref))
+        at += size
+    return (word, length - VLAN_HLEN, tuple(kept))
