@@ -189,19 +189,23 @@ class FrontByHand:
 
     # --- the end
 
+    def take_back(self, since: int = 2) -> None:
+        """End the grants of the pages given, the first `since` (the rings) excepted, and free them."""
+        for ref, addr in self.granted[since:]:
+            entry = self.xen.prepare_grants(0, addr, 1, readonly=False)
+            assert self.xen.end_grant(ref, entry), f"the backend still uses grant {ref}"
+            self.xen.free_grefs(ref, 1)
+            self.xen.free_pages(addr, 1)
+        del self.granted[since:]
+
     def close(self) -> None:
         """Give back ports, pages and references. The backend must have let go."""
         self.tx.release()
         self.rx.release()
         for port in self.ports:
             self.xen.close_port(port)
-        for ref, addr in self.granted:
-            entry = self.xen.prepare_grants(0, addr, 1, readonly=False)
-            assert self.xen.end_grant(ref, entry), f"the backend still uses grant {ref}"
-            self.xen.free_grefs(ref, 1)
-            self.xen.free_pages(addr, 1)
-        self.granted.clear()
         self.ports.clear()
+        self.take_back(0)
 
 
 class BackByHand:
