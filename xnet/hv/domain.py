@@ -148,16 +148,14 @@ class Domain:
 
     # --- grants given
     def alloc_grefs(self, count: int) -> int:
-        """See `api.Xen`. The table grows by frames as it is needed."""
+        """See `api.Xen`. The table grows by frames as it is needed; ENOMEM when the hypervisor's heap has none."""
         first = self._grefs.take(count)
-        while first is None:
-            frames = len(self.grant_table.frames)
-            if frames == self.grant_table.max_frames:
-                raise HypercallError(
-                    "ENOSPC", f"{self.name}: {count} grant references in a row, {self._grefs.room} left"
-                )
-            self._grow(frames + 1)
+        if first is None:
+            missing = count - self._grefs.tail()
+            more = (missing + GRANT_ENTRIES_PER_FRAME - 1) // GRANT_ENTRIES_PER_FRAME
+            self._grow(len(self.grant_table.frames) + more)
             first = self._grefs.take(count)
+            assert first is not None
         return first
 
     def free_grefs(self, first: int, count: int) -> None:
@@ -220,9 +218,9 @@ class Domain:
         """See `api.Xen`."""
         self._alive()
         statuses = self._grants.unmap(self.grant_table, handles)
-        for handle, status in zip(handles, statuses, strict=True):
-            if status == GNTST_okay:
-                self._foreign.give(self._mapped.pop(handle), 1)
+        pairs = zip(handles, statuses, strict=True)
+        for pfn, n in runs_of([self._mapped.pop(handle) for handle, status in pairs if status == GNTST_okay]):
+            self._foreign.give(pfn, n)
         return statuses
 
     def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:

@@ -40,7 +40,7 @@ class Active:
     writers: int = 0
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Tracked:
     """One maptrack entry: a foreign page this domain has mapped."""
 

@@ -148,9 +148,11 @@ class Hypervisor:
         """Let a domain's grant table have `nr_frames` frames, mapped into its window. HypercallError ENOMEM, ENOSPC."""
         table = domain.grant_table
         if nr_frames > table.max_frames:
-            raise HypercallError(
-                "ENOSPC", f"d{domain.domid}: {nr_frames} grant table frames, at most {table.max_frames}"
-            )
+            what = f"d{domain.domid}: {nr_frames} grant table frames, at most {table.max_frames}"
+            raise HypercallError("ENOSPC", what)
+        if nr_frames - len(table.frames) > self.heap.room:
+            what = f"d{domain.domid}: {nr_frames} grant table frames, the heap has {self.heap.room} pages left"
+            raise HypercallError("ENOMEM", what)
         while len(table.frames) < nr_frames:
             mfn = self.heap_alloc()
             pfn = domain.grant_table_pfn + len(table.frames)

@@ -147,7 +147,7 @@ class Machine:
 
 
 def runs_of(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """(first, length) of every run of neighbours in an ascending list."""
+    """(first, length) of every run of numbers that ascend one by one in a list."""
     start = 0
     for i in range(1, len(numbers) + 1):
         if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:

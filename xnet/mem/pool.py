@@ -30,6 +30,12 @@ class Pool:
         """Length of the longest free run."""
         return max((end - start for start, end in zip(self._starts, self._ends, strict=True)), default=0)
 
+    def tail(self) -> int:
+        """Length of the free run at the end of the numbers: what `grow` makes longer."""
+        if not self._ends or self._ends[-1] != self._first + self.size:
+            return 0
+        return self._ends[-1] - self._starts[-1]
+
     def take(self, count: int) -> int | None:
         """First of `count` consecutive free numbers, no longer free; None when there is no such run."""
         if count < 1:
