@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST, TX_SLOT_SIZE
+from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST, TX_RESPONSE, TX_SLOT_SIZE
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6
 from xnet.netif import BadRing
-from xnet.netif.gather import Packet, Request, next_packet
+from xnet.netif.gather import Packet, Slots, next_packet, responses
 
 RECORDING = Path(__file__).parent.parent / "abi" / "data" / "netfront_tx_slots.txt"
 BLANK, VALID, MORE, EXTRA = 1, 2, 4, 8
@@ -33,9 +33,19 @@ MCAST_ADD, MCAST_DEL = extra(2), extra(3)
 
 
 def gather(slots: Sequence[bytes], pos: int = 0) -> tuple[Packet, int]:
-    data = b"".join(slots)
-    requests: list[Request] = list(TX_REQUEST.iter_unpack(data))
-    return next_packet(data, requests, pos)
+    """The packet at slot `pos`, and where the next one begins."""
+    packet = next_packet(Slots(b"".join(slots)), pos)
+    assert packet.slot == pos
+    return packet, pos + packet.slots
+
+
+def answers(slots: Sequence[bytes], packets: list[Packet], statuses: list[list[int] | None]) -> list[tuple[int, int]]:
+    """(id, status) of the responses to all slots; the rest of each slot is zero (XSA-216)."""
+    data = responses(Slots(b"".join(slots)), len(slots), packets, statuses)
+    assert len(data) == len(slots) * TX_SLOT_SIZE
+    each = [data[at : at + TX_SLOT_SIZE] for at in range(0, len(data), TX_SLOT_SIZE)]
+    assert all(slot[TX_RESPONSE.size :] == bytes(8) for slot in each)
+    return [TX_RESPONSE.unpack_from(slot) for slot in each]
 
 
 def later(count: int, size: int = 10) -> list[bytes]:
@@ -115,9 +125,8 @@ def test_a_packet_is_dropped_and_the_next_one_lives(name: str) -> None:
     slots, why = DROPPED[name]
     packet, after = gather([*slots, req(0, 0, 60)])
     assert (packet.error, after) == (why, len(slots))
-    flat = packet.responses(None)
-    assert len(flat) == 2 * len(slots), "every request slot is answered"
-    assert set(flat[1::2]) == ({ERROR, NULL} if packet.extras else {ERROR})
+    said = answers(slots, [packet], [None])
+    assert {status for _, status in said} == ({ERROR, NULL} if packet.extras else {ERROR})
     following, end = gather([*slots, req(0, 0, 60)], after)
     assert (following.error, following.length, end) == ("", 60, len(slots) + 1)
 
@@ -153,9 +162,9 @@ def test_what_no_frontend_can_write_is_fatal(name: str) -> None:
 
 def test_what_comes_after_a_packet_cannot_complete_it() -> None:
     """The count of published slots is the limit, not what stands in the ring behind them."""
-    data = b"".join([req(0, MORE, 60), req(0, 0, 10)])
     with pytest.raises(BadRing, match="ring ends"):
-        next_packet(data, [TX_REQUEST.unpack_from(data)], 0)
+        next_packet(Slots(req(0, MORE, 60)), 0)
+    assert next_packet(Slots(req(0, MORE, 60) + req(0, 0, 10)), 0).slots == 2
 
 
 @pytest.mark.parametrize("extras", [0, 1, 3])
@@ -165,14 +174,68 @@ def test_responses_stand_in_slot_order_with_nulls_right_after_the_first(
     extras: int, fragments: int, verdict: str
 ) -> None:
     ids = [0xF000 + i * 3 for i in range(fragments)]
-    packet = Packet(0, 100, [(1, 0, 20)] * fragments, ids, extras, "tx_runt" if verdict == "dropped" else "")
-    statuses = [ERROR if i == fragments - 1 else OKAY for i in range(fragments)] if verdict == "mixed" else None
-    flat = packet.responses(statuses)
-    pairs = list(zip(flat[::2], flat[1::2], strict=True))
-    expected = statuses or [ERROR if verdict == "dropped" else OKAY] * fragments
-    assert pairs[0] == (ids[0], expected[0])
-    assert [status for _, status in pairs[1 : 1 + extras]] == [NULL] * extras
-    assert pairs[1 + extras :] == list(zip(ids[1:], expected[1:], strict=True))
+    size = 13 if verdict == "dropped" else 20
+    first = req(0, (EXTRA if extras else 0) | (MORE if fragments > 1 else 0), size * fragments, ids[0])
+    rest = [req(0, MORE if i < fragments - 1 else 0, size, ids[i]) for i in range(1, fragments)]
+    slots = [first, *[extra(4, int(i < extras - 1)) for i in range(extras)], *rest]
+    packet, _ = gather(slots)
+    expected = [ERROR if verdict == "dropped" else OKAY] * fragments
+    if verdict == "mixed":
+        packet.error, expected[-1] = "tx_grant_error", ERROR
+    said = answers(slots, [packet], [expected if verdict == "mixed" else None])
+    assert said[0] == (ids[0], expected[0])
+    assert [status for _, status in said[1 : 1 + extras]] == [NULL] * extras
+    assert said[1 + extras :] == list(zip(ids[1:], expected[1:], strict=True))
+
+
+def test_several_packets_are_answered_together() -> None:
+    slots = [req(0, 0, 60, 0xFFFF), req(0, EXTRA | BLANK, 60, 1), GSO4, req(0, MORE, 13, 256), req(0, 0, 0, 3)]
+    packets, at = [], 0
+    while at < len(slots):
+        packet, at = gather(slots, at)
+        packets.append(packet)
+    said = answers(slots, packets, [None] * 3)
+    assert [said[0], said[1], said[3], said[4]] == [(0xFFFF, OKAY), (1, OKAY), (256, ERROR), (3, ERROR)]
+    assert said[2][1] == NULL
+
+
+def consecutive(length: int, spoil: int = -1, *, gso: bool = False) -> list[bytes]:
+    """A packet that fills whole pages of consecutive references; slot `spoil` is of another reference."""
+    count = -(-length // 4096)
+    slots = []
+    for i in range(count):
+        size = length if i == 0 else min(4096, length - i * 4096)
+        flags = (MORE if i < count - 1 else 0) | (BLANK | EXTRA if gso and i == 0 else 0)
+        slots.append(TX_REQUEST.pack(900 if i == spoil else 50 + i, 0, flags, i, size))
+    slots[1:1] = [GSO4] if gso else []
+    return slots
+
+
+@pytest.mark.parametrize("gso", [False, True])
+@pytest.mark.parametrize("length", [4097, 8191, 8192, 8193, 61440, 61441, 65535])
+def test_whole_pages_of_consecutive_references_are_one_run(length: int, gso: bool) -> None:
+    slots = consecutive(length, gso=gso)
+    packet, after = gather([*slots, req(0, 0, 60)])
+    assert (packet.error, packet.length, packet.segments, after) == ("", length, [(50, 0, length)], len(slots))
+
+
+@pytest.mark.parametrize("spoil", [0, 1, 2, 3])
+def test_what_is_nearly_a_run_is_taken_slot_by_slot(spoil: int) -> None:
+    slots = consecutive(13000, spoil)
+    packet, after = gather(slots)
+    assert (packet.error, after, len(packet.segments)) == ("", 4, 4)
+    assert sum(size for _, _, size in packet.segments) == 13000
+    assert packet.segments[spoil][0] == 900
+
+
+def test_a_run_must_end_where_the_packet_ends() -> None:
+    slots = consecutive(9000)
+    assert gather([slots[0], slots[1], TX_REQUEST.pack(52, 0, 0, 2, 809)])[0].segments[0] == (50, 0, 4095)
+    with pytest.raises(BadRing, match="slot crosses its page"):
+        gather([slots[0], slots[1], TX_REQUEST.pack(52, 0, 0, 2, 807)])
+    with pytest.raises(BadRing, match="ring ends"):
+        gather(slots[:-1])
+    assert gather([slots[0], slots[1], TX_REQUEST.pack(52, 8, 0, 2, 808)])[0].segments[2] == (52, 8, 808)
 
 
 def recorded() -> dict[str, tuple[list[bytes], int, list[int], tuple[int, ...]]]:
@@ -201,7 +264,9 @@ RECORDED = recorded()
 def test_what_a_real_netfront_wrote_is_one_packet(name: str) -> None:
     slots, length, ids, gso = RECORDED[name]
     packet, after = gather(slots)
-    assert (packet.error, packet.length, packet.ids, after) == ("", length, ids, len(slots))
+    assert (packet.error, packet.length, after) == ("", length, len(slots))
+    said = answers(slots, [packet], [None])
+    assert [ident for ident, status in said if status == OKAY] == ids
     assert sum(size for _, _, size in packet.segments) == length
     assert all(offset + size <= 4096 for _, offset, size in packet.segments)
     assert packet.extras == len(slots) - len(ids)

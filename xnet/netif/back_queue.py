@@ -17,7 +17,6 @@ from collections.abc import Callable
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
-    RX_REQUEST,
     RX_RESPONSE,
     RX_SLOT_SIZE,
     XEN_NETIF_EXTRA_TYPE_GSO,
@@ -241,7 +240,7 @@ class BackQueue:
             failed = self.deliverer.deliver(ops)
             data = b"".join(answers)
             if failed:
-                data = self.mark_failed(data, requests, failed)
+                data = self.mark_failed(data, requests, failed, needs[:done])
             ring.consume(at)
             ring.add_responses(data)
             counters = self.counters
@@ -257,15 +256,18 @@ class BackQueue:
             ring.want_requests(available - at + 1)
         return done
 
-    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int]) -> bytes:
-        """Slots whose copy failed say so: the GNTST status, as Linux's netback answers."""
-        slots = list(RX_RESPONSE.iter_unpack(answers))
-        marked = bytearray(answers)
-        for index, (_, _, gref) in enumerate(RX_REQUEST.iter_unpack(requests[: len(answers)])):
-            if gref in failed:
-                ident, offset, flags, _ = slots[index]
-                RX_RESPONSE.pack_into(marked, index * RX_SLOT_SIZE, ident, offset, flags, failed[gref])
+    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int], needs: list[int]) -> bytearray:
+        """Slots whose copy failed say so: the GNTST status, as Linux's netback answers. `needs`: slots a frame."""
+        marked, grefs = bytearray(answers), requests.cast("I")[1::2]
+        statuses = memoryview(marked).cast("h")[3::4]
+        at = 0
+        for needed in needs:
+            bad = [slot for slot in range(at, at + needed) if grefs[slot] in failed]
+            for slot in bad:
+                statuses[slot] = failed[grefs[slot]]
+            if bad:
                 self.drop("rx_grant_error", 1)
+            at += needed
         return bytes(marked)
 
     def defer(self, chain: Chain, frame: Frame) -> None:

@@ -153,10 +153,11 @@ def next_packet(slots: Slots, pos: int) -> Packet:  # hot: 1.5 us for one slot, 
             segments = [(gref, offset, first), *later]
     if first < 0:
         error = "tx_fragments_exceed_size"
-    elif offset + first > PAGE_SIZE:
-        fatal("slot crosses its page", f"offset {offset}, size {first}")
-    elif first < ETH_HLEN:
-        error = error or "tx_runt"
+    elif not error:  # where the first fragment lies matters only when it is fetched
+        if first < ETH_HLEN:
+            error = "tx_runt"
+        elif offset + first > PAGE_SIZE:
+            fatal("slot crosses its page", f"offset {offset}, size {first}")
     word = gso | flags & DATA_VALIDATED
     if flags & NETTXF_csum_blank:
         word = gso | CSUM_BLANK | DATA_VALIDATED
