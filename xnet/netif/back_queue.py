@@ -256,7 +256,7 @@ class BackQueue:
             ring.want_requests(available - at + 1)
         return done
 
-    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int], needs: list[int]) -> bytearray:
+    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int], needs: list[int]) -> bytes:
         """Slots whose copy failed say so: the GNTST status, as Linux's netback answers. `needs`: slots a frame."""
         marked, grefs = bytearray(answers), requests.cast("I")[1::2]
         statuses = memoryview(marked).cast("h")[3::4]
