@@ -20,7 +20,7 @@ class RingConnection:
     """The store's end of one domain's page."""
 
     def __init__(self, server: Server, domid: int, page: memoryview, notify: Callable[[], None]) -> None:
-        self._page = page
+        self._page = page[:]
         self._stream = ByteStream.back(page, XENSTORE)
         self._notify = notify
         self._connection = server.connect(domid, wake=self._serve)
@@ -40,9 +40,10 @@ class RingConnection:
         return self._connection.closed
 
     def close(self) -> None:
-        """The domain is gone: drop its watches and transactions, let go of its page."""
+        """The domain is gone: drop its watches and transactions, let go of its page. Once."""
         self._connection.close()
         self._stream.release()
+        self._page.release()
 
     def _serve(self) -> None:
         """Move bytes both ways until neither moves, then notify once. A wake from inside our own receive waits."""
@@ -89,10 +90,13 @@ class RingClient:
         self._stream = ByteStream.front(page, XENSTORE)
         self._notify = notify
         self._unsent = b""
+        self._closed = False
         self.session = Session(self._send)
 
     def upcall(self) -> None:
         """The store wrote replies, or made room for requests. RingError, WireError: the store is broken."""
+        if self._closed:
+            return
         data = self._stream.read()
         sent = self._stream.write(self._unsent)
         self._unsent = self._unsent[sent:]
@@ -102,12 +106,17 @@ class RingClient:
             self.session.receive(data)
 
     def close(self) -> None:
-        """End all conversations, let go of the page."""
+        """End all conversations, let go of the page. Again is fine; who asks after it is never answered."""
+        if self._closed:
+            return
+        self._closed = True
         self.session.close()
         self._unsent = b""
         self._stream.release()
 
     def _send(self, data: bytes) -> None:
+        if self._closed:
+            return
         if self._unsent:
             self._unsent += data
             return
