@@ -13,6 +13,7 @@ import stat
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from xnet.errors import HostError
 from xnet.xenstore import Server
@@ -86,8 +87,7 @@ class _Client(asyncio.Protocol):
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not derived from it
         self._clients.add(self)
 
     def data_received(self, data: bytes) -> None:
