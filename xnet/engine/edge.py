@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
@@ -61,6 +62,8 @@ class Pump:
         self.reading = False
         self.counters: dict[str, int] = {"read_frames": 0, "written_frames": 0}
         self.held: list[tuple[bytes, ...]] = []
+        self.drained: Callable[[], None] = lambda: None
+        """Called when `room`, once 0, is not 0 any more."""
 
     def resume(self) -> None:
         """Read (again): the sink has room."""
@@ -133,6 +136,9 @@ class Pump:
         """Write a chain's frames; what the fd refuses is dropped by name."""
         fd, memory, writev = self.fd, chain.memory, os.writev
         frames = chain.frames
+        if self.held:
+            self.count("write_busy", len(frames))  # nothing overtakes what waits
+            return
         done = 0
         for frame in frames:
             word, length, pieces = frame
@@ -157,19 +163,17 @@ class Pump:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
         name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error.errno or 0)
         self.count(name or f"write_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
+        self.count("written_frames", -1)  # whoever offered it counts it
 
     def hold(self, chain: Chain, frames: list[Frame]) -> None:
-        """Keep what a busy fd did not take, or drop it when something is kept already."""
-        if self.held:
-            self.count("write_busy", len(frames))
-            return
+        """Keep what a busy fd did not take."""
         for frame in frames:
             data = chain.tobytes(frame)
             self.held.append((vnet_header(frame[0], memoryview(data), frame[1]), data))
         self.loop.add_writer(self.fd, self.on_writable)
 
     def on_writable(self) -> None:
-        """The fd takes frames again."""
+        """The fd takes frames again; who waited for room has it."""
         while self.held:
             try:
                 os.writev(self.fd, self.held[0])
@@ -178,7 +182,11 @@ class Pump:
             except OSError as error:
                 self.refused(error)
             self.held.pop(0)
+            self.counters["written_frames"] += 1
         self.loop.remove_writer(self.fd)
+        self.turn.held = True
+        self.drained()
+        self.turn()
 
     def count(self, name: str, count: int) -> None:
         """Add to a counter that is rarely needed."""
@@ -220,6 +228,7 @@ class TapLink:
         self.base = self.top = self.mark = -1
         self.limit = 0
         self.pump = Pump(loop, fd, self, turn)
+        self.pump.drained = self.drained
 
     def tx(self, chain: Chain) -> None:
         """Frames for the fd."""
@@ -241,6 +250,11 @@ class TapLink:
         """The client has buffers again."""
         if self.client is not None:
             self.pump.resume()
+
+    def drained(self) -> None:
+        """The fd, once full, takes frames again."""
+        if self.client is not None:
+            self.client.link_ready()
 
     # --- the pump's sink
 
