@@ -1,16 +1,21 @@
-"""``python -m xnet``: the command line, quiet under Ctrl-C even while it is still being imported."""
+"""``python -m xnet``, and the command ``xnet``."""
 
 from __future__ import annotations
 
+import os
+import signal
+
 
 def main() -> None:
-    """Run ``xnet``; never returns."""
-    try:
-        from xnet.control.cli import main as verbs
+    """Run ``xnet``; never returns.
 
-        verbs(prog_name="xnet")
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    Until a verb has something to undo, and says so by handlers of its own, Ctrl-C just ends the process: an exception
+    in the midst of an import would be a traceback, or lost.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    from xnet.control.cli import main as verbs
+
+    verbs(prog_name="xnet")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,29 @@ def test_kill_9_of_the_engine_leaves_nothing_that_lives(lab: Owner, run_root: Pa
     again = xnet("up", lab_file)
     assert (again.returncode, again.stderr) == (0, "")
     assert xnet("down").returncode == 0
+    assert os.listdir(run_root) == []
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.toml")), ids=lambda path: path.name)
+def test_what_an_example_tells_to_try_works(path: Path, run_root: Path) -> None:
+    commands = [line.split() for line in re.findall(r"^#   sudo xnet (.*?)(?:   .*)?$", path.read_text(), re.MULTILINE)]
+    assert (commands[0][0], commands[-1]) == ("up", ["down"])
+    try:
+        for command in commands:
+            done = xnet(*command)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+    finally:
+        xnet("down", "--all")
+    assert os.listdir(run_root) == []
+
+
+def test_a_guest_that_cannot_boot_is_one_line_and_leaves_nothing(run_root: Path, lab_file: str) -> None:
+    with open(lab_file, "a") as file:
+        file.write('[[domain]]\nname = "c"\nsysctl = { "net.ipv4.no_such_thing" = 1 }\n')
+    up = xnet("up", lab_file)
+    assert up.returncode == 1
+    assert up.stderr.count("\n") == 1
+    assert "net.ipv4.no_such_thing" in up.stderr
     assert os.listdir(run_root) == []
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -49,38 +48,57 @@ class Interrupted(SystemExit):
 
 
 class Ending:
-    """Turns signals into an orderly end, and an end that takes too long into an exit: the kernel cleans up then."""
+    """Turns signals into an orderly end, and an end that takes too long into an exit: the kernel cleans up then.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    A context manager around all of a machine's life, from before the claim on: a signal that comes while nothing can be
+    cancelled yet is remembered. Handlers only record and set a timer (SIGALRM), so that they are safe anywhere.
+    """
+
+    def __init__(self) -> None:
         self.signum = 0
-        self.task: asyncio.Task[None] | None = None
-        self.timer = threading.Timer(TEARDOWN_S, self.give_up)
-        self.timer.daemon = True
+        self.begun = False
+        self.held: Claim | None = None
+        self.cancel: Callable[[], object] | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Ending:
+        for signum in END_SIGNALS:
+            self.before[signum] = signal.signal(signum, self.signalled)
+        self.before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self.give_up)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)
 
     def attach(self) -> None:
-        """Watch the signals for the current task."""
-        self.task = asyncio.current_task()
-        for signum in END_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(signum, self.signalled, signum)
+        """From now on a signal cancels the current task; at once if there was one."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None, "called by the task to be cancelled"
+        self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self.signum:
+            task.cancel()
 
-    def signalled(self, signum: int) -> None:
+    def signalled(self, signum: int, _: FrameType | None) -> None:
         """End: the first signal begins it, later ones change nothing."""
-        if not self.timer.is_alive():
+        if not self.begun:
             self.signum = signum
             self.begin()
-            if self.task is not None:
-                self.task.cancel()
+            if self.cancel is not None:
+                self.cancel()
 
     def begin(self) -> None:
         """The end begins: from here on the time runs."""
-        if not self.timer.is_alive():
-            self.timer.start()
+        if not self.begun:
+            self.begun = True
+            signal.setitimer(signal.ITIMER_REAL, TEARDOWN_S)
 
-    def give_up(self) -> None:
+    def give_up(self, _: int, __: FrameType | None) -> None:
         """Out of time."""
-        print("xnet: the teardown takes too long: ending at once", file=sys.stderr, flush=True)
-        sweep(self.path)
+        os.write(2, b"xnet: the teardown takes too long: ending at once\n")
+        if self.held is not None:
+            sweep(self.held.path)
         os._exit(128 + (self.signum or signal.SIGKILL))
 
 
@@ -102,12 +120,18 @@ class Complaints:
             print(f"xnet: {count} times: {kind}", file=sys.stderr, flush=True)
 
 
-def run(lab: Lab, held: Claim, on_event: Report, on_ready: Callable[[], None], work: Work | None = None) -> int:
-    """Boot the lab and serve it until it is asked to end; the signal that asked, 0 when a client did, or `work` ended.
+def run(
+    lab: Lab,
+    on_event: Report,
+    on_ready: Callable[[], None],
+    work: Work | None = None,
+    on_claim: Callable[[Path], None] | None = None,
+) -> int:
+    """Claim the lab's name, boot it and serve it until it is asked to end: the signal that asked, 0 when a client did
+    or `work` ended.
 
     Raises XnetError when it cannot boot, Interrupted when a signal came before it had.
     """
-    ending = Ending(held.path)
     ready = False
 
     def now_ready() -> None:
@@ -115,15 +139,32 @@ def run(lab: Lab, held: Claim, on_event: Report, on_ready: Callable[[], None], w
         on_ready()
         ready = True
 
-    try:
-        with asyncio.Runner(loop_factory=loop_factory(lab.loop)) as runner:
-            runner.run(live(lab, held.path, ending, on_event, now_ready, work))
-    except asyncio.CancelledError:
-        if not ready:
-            raise Interrupted(ending.signum) from None
-    finally:
-        ending.timer.cancel()
+    with Ending() as ending:
+        held = ending.held = claim(lab.name, lab.source)
+        try:
+            if on_claim is not None:
+                on_claim(held.path)
+            with asyncio.Runner(loop_factory=loop_factory(lab.loop)) as runner:
+                runner.run(live(lab, held.path, ending, on_event, now_ready, work))
+        except asyncio.CancelledError:
+            if not ready:
+                raise Interrupted(ending.signum) from None
+        except BaseExceptionGroup as group:  # guests boot side by side, and may fail so
+            known, unknown = group.split(XnetError)
+            if known is None or unknown is not None:
+                raise
+            raise XnetError("; ".join(str(error) for error in leaves(known))) from None
+        finally:
+            held.release()
     return ending.signum
+
+
+def leaves(group: BaseExceptionGroup[XnetError]) -> list[XnetError]:
+    """The errors of a group, and of the groups in it."""
+    found: list[XnetError] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
 
 
 async def live(
@@ -133,6 +174,7 @@ async def live(
     from xnet.engine.machine import Machine  # heavy: after the fork, and never for verbs that only ask
 
     ending.attach()
+    await asyncio.sleep(0)  # a signal that came before ends it here
     asyncio.get_running_loop().set_exception_handler(Complaints().hear)
     try:
         async with Machine(lab, on_event=on_event, run_dir=path) as machine:
@@ -248,13 +290,8 @@ def background(lab: Lab, tell: int) -> NoReturn:
 
         try:
             os.setsid()
-            held = claim(lab.name, lab.source)
-            try:
-                redirect(held.path / "log")
-                run(lab, held, lambda text: say(event=text), ready)
-                status = 0
-            finally:
-                held.release()
+            run(lab, lambda text: say(event=text), ready, on_claim=redirect)
+            status = 0
         except XnetError as error:
             say(error=str(error))
         except Interrupted as stop:
@@ -265,9 +302,9 @@ def background(lab: Lab, tell: int) -> NoReturn:
             os._exit(status)
 
 
-def redirect(log: Path) -> None:
-    """Nothing from the terminal, everything into the log."""
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+def redirect(path: Path) -> None:
+    """Nothing from the terminal, everything into the state directory's log."""
+    fd = os.open(path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (fd, 1), (fd, 2)):
         os.dup2(source, target)

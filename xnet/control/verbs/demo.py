@@ -142,18 +142,14 @@ def demo(seconds: int, want_json: bool) -> int:
     Example:  sudo xnet demo
     """
     from xnet.control import daemon
-    from xnet.control.state import claim, need_root
+    from xnet.control.state import need_root
 
     need_root()
     need_tools("ping", "iperf3", "nsenter")
     lab = demo_lab()
     show = Demo(seconds, want_json)
     show.say(f"{strong('booting')} guests a and b")
-    held = claim(lab.name, "")
-    try:
-        signum = daemon.run(lab, held, show.event, show.ready, show.work)
-    finally:
-        held.release()
+    signum = daemon.run(lab, show.event, show.ready, show.work)
     if signum:
         raise daemon.Interrupted(signum)
     if not show.runs:

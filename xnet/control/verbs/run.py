@@ -19,12 +19,11 @@ def run(lab_path: str) -> None:
     """
     from xnet.control import daemon
     from xnet.control.config import load_lab
-    from xnet.control.state import claim, need_root
+    from xnet.control.state import need_root
 
     began = time.monotonic()
     lab = load_lab(lab_path)
     need_root()
-    held = claim(lab.name, lab.source)
     vifs = sum(len(domain.vifs) for domain in lab.domains)
 
     def ready() -> None:
@@ -32,9 +31,6 @@ def run(lab_path: str) -> None:
         what = f"{len(lab.domains)} domains, {vifs} vifs connected in {took:.2f} s"
         click.echo(f'lab "{lab.name}" is up: {what}. Ctrl-C takes it down.')
 
-    try:
-        signum = daemon.run(lab, held, click.echo, ready)
-    finally:
-        held.release()
+    signum = daemon.run(lab, click.echo, ready)
     by = f" by {signal.Signals(signum).name}" if signum else ""
     click.echo(f'lab "{lab.name}" is down{by}')
