@@ -19,7 +19,8 @@ from xnet.errors import HostError, XnetError
 from xnet.frame import Link
 from xnet.frame.ether import mac_bytes
 from xnet.host.netlink import Netlink
-from xnet.host.tap import Tap
+from xnet.host.sysctl import write_sysctls
+from xnet.host.tap import Tap, close_taps
 from xnet.mac import Switch, Vnic
 from xnet.netif import Features, Netback
 from xnet.netif.device import Device
@@ -150,7 +151,7 @@ class DriverDomain:
             netback.hotplug_failed(str(error))
             return
         if self.backends.get((netback.domid, netback.handle)) is not backend:
-            self.unplug(backend)
+            await close_taps(self.unplug(backend))
             return
         backend.link = link
         netback.plug(link)
@@ -166,6 +167,7 @@ class DriverDomain:
         backend.kind, backend.attached = "xnbu", bridge
         try:
             tap.set_offload(True, True, True)
+            write_sysctls(self.netns_fd, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
             await self.netlink.set_link(name, mtu=mtu, address=VIF_MAC, alias=self.alias, master=bridge, up=True)
         except BaseException:
             tap.close()
@@ -193,21 +195,22 @@ class DriverDomain:
         backend.vnic, backend.kind, backend.attached = vnic, "xnbo", lower
         return vnic
 
-    def unplug(self, backend: Backend) -> None:
-        """Take back what hotplug gave."""
+    def unplug(self, backend: Backend) -> list[Tap]:
+        """Take back what hotplug gave; the TAPs are for the caller to close."""
+        taps = [backend.tap] if backend.tap is not None else []
         if isinstance(backend.link, TapLink):
             backend.link.close()
         if backend.vnic is not None:
             backend.vnic.close()
-        if backend.tap is not None:
-            backend.tap.close()
         backend.link = backend.tap = backend.vnic = None
+        return taps
 
     def gone(self, netback: Netback) -> None:
         """A netback ended: its device goes too."""
         backend = self.backends.pop((netback.domid, netback.handle), None)
         if backend is not None:
-            self.unplug(backend)
+            for tap in self.unplug(backend):
+                tap.close()
 
     # --- all of them
 
@@ -216,12 +219,14 @@ class DriverDomain:
         for backend in self.backends.values():
             backend.netback.tick()
 
-    def close(self) -> None:
-        """End every backend."""
+    def close(self) -> list[Tap]:
+        """End every backend. The TAPs are for the caller to close."""
         self.host.session.unwatch(self.token)
         for task in tuple(self.tasks):
             task.cancel()
+        taps = []
         for backend in self.backends.values():
             backend.netback.stop()
-            self.unplug(backend)
+            taps += self.unplug(backend)
         self.backends.clear()
+        return taps

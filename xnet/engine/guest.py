@@ -55,10 +55,10 @@ class GuestNic:
         """The ring has room again."""
         self.pump.resume()
 
-    def close(self) -> None:
-        """Leave the loop, give the TAP up."""
+    def close(self) -> Tap:
+        """Leave the loop; the TAP is for the caller to close."""
         self.pump.close()
-        self.tap.close()
+        return self.tap
 
 
 class GuestVif:
@@ -115,12 +115,14 @@ class Guest:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def close(self) -> None:
-        """Stop the frontends, give up the TAPs. The domain and the namespaces are others' to end."""
+    def close(self) -> list[Tap]:
+        """Stop the frontends. The TAPs are for the caller to close; domain and namespaces are others' to end."""
         for task in tuple(self.tasks):
             task.cancel()
+        taps = []
         for vif in self.vifs.values():
             vif.netfront.stop()
-            vif.nic.close()
+            taps.append(vif.nic.close())
         self.vifs.clear()
         self.netlink.close()
+        return taps

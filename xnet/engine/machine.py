@@ -9,6 +9,7 @@ ends what was begun.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -24,7 +25,7 @@ from xnet.engine.edge import TapLink
 from xnet.engine.guest import Guest
 from xnet.engine.lab import DomainSpec, Lab, VifSpec
 from xnet.engine.turn import Turn
-from xnet.engine.xen_host import XenHost
+from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
 from xnet.errors import XnetError
 from xnet.host.memory import MachineMemory
@@ -32,13 +33,15 @@ from xnet.host.netlink import Netlink
 from xnet.host.netns import NamespaceFds, own_namespaces
 from xnet.host.nursery import Nursery
 from xnet.host.sysctl import write_sysctls
-from xnet.host.tap import Tap
+from xnet.host.tap import Tap, close_taps
+from xnet.host.watcher import Watcher
 from xnet.mac import Etherstub, LowerLink, Switch
 from xnet.netif import Netfront
 from xnet.netif.device import Device
 from xnet.xenstore.toolstack import add_vif
 
 DOM0 = "dom0"
+CARRIER_POLL_S = 0.002
 
 
 class Machine:
@@ -52,6 +55,8 @@ class Machine:
         self.changed = asyncio.Event()
         self.leaks: list[str] = []
         """What the hypervisor still had on its books after everything was ended: empty unless there is a bug."""
+        self.watcher: Watcher | None = None
+        """Takes the bridges away if we are killed; only where dom0's namespace is the machine's."""
         self.stack = AsyncExitStack()
 
     # --- life
@@ -97,10 +102,15 @@ class Machine:
         timer = self.loop.call_later(1, self.tick)
         self.timer = timer
         stack.callback(lambda: self.timer.cancel())
-        async with asyncio.TaskGroup() as group:
-            for spec in lab.domains:
-                if spec.autostart:
-                    group.create_task(self.boot_guest(spec))
+        self.stack.push_async_callback(self.close_guests)
+        specs = [spec for spec in lab.domains if spec.autostart]
+        domains = [self.host.create_guest(spec.name, spec.memory // PAGE_SIZE) for spec in specs]  # in the lab's order
+        try:
+            async with asyncio.TaskGroup() as group:
+                for spec, xen in zip(specs, domains, strict=True):
+                    group.create_task(self.boot_guest(spec, xen))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     def frames(self) -> int:
         """Machine memory in frames: what the lab says, or what it needs."""
@@ -113,6 +123,8 @@ class Machine:
         if self.lab.dom0_netns == "host":
             self.dom0_fds = own_namespaces()
             self.stack.callback(self.dom0_fds.close)
+            self.watcher = Watcher()
+            self.stack.callback(self.watcher.close)
         else:
             self.dom0_fds = await self.nursery.create(DOM0, hostname=DOM0)
         self.netlink = Netlink(self.dom0_fds.net)
@@ -140,23 +152,23 @@ class Machine:
             observe=self.observe,
             alias=self.alias,
         )
-        self.stack.callback(self.drivers.close)
+        self.stack.push_async_callback(self.close_drivers)
 
     async def add_bridge(self, name: str, mtu: int, addresses: tuple[str, ...], existing: bool) -> None:
         """A Linux bridge in dom0, or one of the host's own that is there."""
         if existing:
             self.netlink.link_index(name)  # HostError names it when it is not
             return
-        await self.netlink.add_bridge(name, mtu=mtu, alias=self.alias)
-        self.stack.push_async_callback(self.remove_bridge, name)
+        index = self.watcher.reserve(name) if self.watcher is not None else None
+        await self.netlink.add_bridge(name, mtu=mtu, address=self.mac_of(name), alias=self.alias, index=index)
         for address in addresses:
             await self.netlink.add_address(name, address)
         self.on_event(f"bridge {name} up" + "".join(f", {address}" for address in addresses))
 
-    async def remove_bridge(self, name: str) -> None:
-        """Needed only in the host's namespace; dom0's own goes as a whole."""
-        if self.lab.dom0_netns == "host":
-            await self.netlink.delete_link(name)
+    def mac_of(self, name: str) -> str:
+        """A bridge's own address: always the same, or it would take over one of its ports'."""
+        digest = hashlib.sha256(f"{self.lab.name}/{name}".encode()).digest()
+        return "02:" + digest[:5].hex(":")
 
     async def add_link(self, name: str, bridge: str | None, mtu: int) -> None:
         """A lower link: a switch whose uplink is a TAP of that name, plugged into a bridge."""
@@ -165,6 +177,7 @@ class Machine:
         tap = Tap(name, self.dom0_fds.net)
         self.stack.callback(tap.close)
         tap.set_offload(True, True, True)
+        write_sysctls(self.dom0_fds.net, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
         await self.netlink.set_link(name, mtu=mtu, alias=self.alias, master=bridge or None, up=True)
         uplink = TapLink(
             self.loop,
@@ -179,13 +192,11 @@ class Machine:
         self.uplinks[name] = uplink
         self.on_event(f"link {name} up" + (f" in {bridge}" if bridge else ""))
 
-    async def boot_guest(self, spec: DomainSpec) -> None:
-        """One guest: namespaces, domain, interfaces, and its vifs in xenstore."""
+    async def boot_guest(self, spec: DomainSpec, xen: GuestDomain) -> None:
+        """One guest: namespaces, interfaces, and its vifs in xenstore."""
         fds = await self.nursery.create(spec.name)
         netlink = Netlink(fds.net)
-        xen = self.host.create_guest(spec.name, spec.memory // PAGE_SIZE)
         guest = self.guests[spec.name] = Guest(spec, xen, fds, netlink)
-        self.stack.callback(guest.close)
         self.on_event(f"{spec.name}: domain {guest.domid} created, {spec.memory >> 20} MiB")
         for handle, vif in enumerate(spec.vifs):
             made = await guest.add_nic(handle, vif, turn=self.turn, observe=self.observe)
@@ -200,10 +211,19 @@ class Machine:
             await netlink.add_route(gateway)
         write_sysctls(fds.net, spec.sysctl)
 
+    async def close_guests(self) -> None:
+        """Stop every frontend; give all TAPs up at once, for the kernel takes its time over each."""
+        taps = [tap for guest in self.guests.values() for tap in guest.close()]
+        await asyncio.gather(close_taps(taps), self.nursery.close())
+
+    async def close_drivers(self) -> None:
+        """Stop every backend."""
+        await close_taps(self.drivers.close())
+
     def bury(self) -> None:
         """End the emulated host; what it still had on its books is kept in `leaks`."""
         for domid in sorted(self.host.guests, reverse=True):
-            self.host.destroy_guest(domid)
+            self.host.destroy_guest(domid, forget=False)
         self.turn()
         self.leaks = self.host.leaks()
         self.host.close()
@@ -239,6 +259,7 @@ class Machine:
 
     async def wait_connected(self, timeout_s: float = HANDSHAKE_S) -> None:
         """Until every vif is Connected at both ends. XnetError names those that are not, and what they wait for."""
+        missing: list[tuple[str, str]] = []
         try:
             async with asyncio.timeout(timeout_s):
                 while missing := self.unconnected():
@@ -246,10 +267,18 @@ class Machine:
                         break
                     self.changed.clear()
                     await self.changed.wait()
+                while not missing and not self.running():
+                    await asyncio.sleep(CARRIER_POLL_S)
         except TimeoutError:
-            missing = self.unconnected()
+            missing = self.unconnected() or [("guests", "their kernels do not see the carrier")]
         if missing:
             raise XnetError("; ".join(f"{name}: {reason or 'no progress'}" for name, reason in missing))
+
+    def running(self) -> bool:
+        """Every guest's kernel has seen its carriers: before that it drops what it should send."""
+        return all(
+            guest.netlink.is_running(vif.device) for guest in self.guests.values() for vif in guest.vifs.values()
+        )
 
     def unconnected(self) -> list[tuple[str, str]]:
         """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""

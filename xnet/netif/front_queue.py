@@ -363,7 +363,7 @@ class FrontQueue:
                 return at, -1
             kind, flags, size, gso_type, _, _ = EXTRA_GSO.unpack_from(data, at * RX_SLOT_SIZE)
             at += 1
-            more = flags & XEN_NETIF_EXTRA_FLAG_MORE
+            more = bool(flags & XEN_NETIF_EXTRA_FLAG_MORE)
             if kind == XEN_NETIF_EXTRA_TYPE_GSO and size and gso_type in (1, 2):
                 gso |= gso_type << GSO_TYPE_SHIFT | size << GSO_SIZE_SHIFT
             else:
