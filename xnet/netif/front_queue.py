@@ -134,12 +134,12 @@ class FrontQueue:
     def commit(self, word: int, length: int) -> None:  # hot
         """The reserved memory holds a frame of `length` bytes: put it on the ring, unpublished."""
         accepts = self.accepts
-        if length > accepts.max_frame:
-            self.counters["tx_oversize"] += 1
-        elif word & KIND in accepts.kinds:
-            self.place(word, length)
-        else:
+        if word & KIND not in accepts.kinds:
             self.finish(word, length)
+        elif length > accepts.max_frame:
+            self.counters["tx_oversize"] += 1
+        else:
+            self.place(word, length)
 
     def finish(self, word: int, length: int) -> None:
         """The device left undone what the backend does not do: checksum or segment here, where the frame lies."""
@@ -147,23 +147,34 @@ class FrontQueue:
         view = self.xen.window[addr : addr + length]
         place, found = transport(view, length), network(view, length)
         if place is None or found is None:
-            self.counters["tx_malformed"] = self.counters.get("tx_malformed", 0) + 1
-            return
+            return self.lose("tx_malformed")
         blank = self.accepts.csum6 if found[1] == ETH_P_IPV6 else self.accepts.csum4
         if word & GSO_TYPE_MASK:
-            parts = segment(bytes(view), length, word, finish=not blank)
-            for part in parts or []:
-                room = self.reserve()
-                if room is None:
-                    self.counters["tx_no_room"] = self.counters.get("tx_no_room", 0) + 1
-                    return
-                room[: len(part)] = part
-                self.place(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part))
-        elif blank:
-            self.place(word, length)
-        else:
-            finish_checksum(view, ip_end(view, length), place[0], place[1])
-            self.place(0, length)
+            return self.place_segments(segment(bytes(view), length, word, finish=not blank), blank)
+        if length > self.accepts.max_frame:
+            return self.lose("tx_oversize")
+        if blank:
+            return self.place(word, length)
+        finish_checksum(view, ip_end(view, length), place[0], place[1])
+        return self.place(0, length)
+
+    def place_segments(self, parts: list[bytearray] | None, blank: bool) -> None:
+        """Put what a frame was segmented into on the ring; the first is the longest."""
+        if parts is None:
+            return self.lose("tx_malformed")
+        if len(parts[0]) > self.accepts.max_frame:
+            return self.lose("tx_oversize")
+        for part in parts:
+            room = self.reserve()
+            if room is None:
+                return self.lose("tx_no_room")
+            room[: len(part)] = part
+            self.place(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part))
+        return None
+
+    def lose(self, name: str) -> None:
+        """A frame ends here, by name."""
+        self.counters[name] = self.counters.get(name, 0) + 1
 
     def place(self, word: int, length: int) -> None:  # hot: 3 us for 17 slots
         """Grant the pages of the frame at the head and fill its slots."""
