@@ -245,7 +245,8 @@ class Grants(RuleBasedStateMachine):
             src, src_domid = side(bool(flags & 1))
             dst, dst_domid = side(bool(flags & 2))
             offset, to_offset, length = data.draw(offsets), data.draw(offsets), data.draw(lengths)
-            for i in range(data.draw(st.sampled_from([1, 1, 3]))):  # often a run that goes on from page to page
+            run = data.draw(st.sampled_from([1, 1, 3])) if min(src, dst) >= 0 else 1
+            for i in range(run):  # often it goes on from page to page
                 ops.append((src + i, src_domid, offset, dst + i, dst_domid, to_offset, length, flags))
         wanted = [self.copy_one(user, op) for op in ops]
         assert user.domain.copy_grants(ops) == (wanted if any(wanted) else None)

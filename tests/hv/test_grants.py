@@ -195,6 +195,15 @@ def test_a_page_in_use_cannot_be_exchanged_under_its_user_by_poking(bench: Any) 
     assert bench.b.window[mapping.addr] == 2, "unpinned, the entry counts again"
 
 
+def test_a_first_writer_of_a_page_in_use_is_judged_by_readonly_alone(bench: Any) -> None:
+    _, ref = bench.share(bench.a, bench.dom0)
+    bench.map(bench.dom0, bench.a, ref, readonly=True)
+    bench.entry(bench.a, ref)[:] = ENTRY.pack(GTF_reading, bench.b.domid, 0)
+    writer = bench.map(bench.dom0, bench.a, ref)
+    assert bench.dom0.window[writer.addr] == 1
+    assert flags_of(bench, bench.a, ref) == GTF_reading | GTF_writing
+
+
 def test_a_second_writer_needs_no_permission_but_a_first_does(bench: Any) -> None:
     _, ref = bench.share(bench.a, bench.dom0)
     reader = bench.map(bench.dom0, bench.a, ref, readonly=True)
