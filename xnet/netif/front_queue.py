@@ -344,7 +344,7 @@ class FrontQueue:
             if flag & NETRXF_extra_info:
                 at, gso = self.read_extras(data, at, count)
                 word |= gso
-            if not flag & NETRXF_more_data and at - start == 1:
+            if at - start == 1 and not flag & NETRXF_more_data and word >= 0:
                 offset, size = offsets[start], sizes[start]
                 if size < 0 or offset + size > PAGE_SIZE:
                     self.bad_frame()

@@ -220,7 +220,11 @@ class BackByHand:
         self.mappings: list[Mapping] = []
         self.ports: list[int] = []
         self.woken = {"tx": 0, "rx": 0}
-        self.tx_cons = self.rx_cons = self.tx_rsp = self.rx_rsp = 0
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Forget where we were in the rings: the next ones begin at 0."""
+        self.tx_cons = self.tx_rsp = self.rx_rsp = 0
 
     def offer(self, **features: str) -> None:
         """Write features (underscores for dashes, ``feature-`` left out), InitWait, and let the world run."""
