@@ -291,6 +291,37 @@ CONVERSATIONS = {
         dom0.u TRANSACTION_END F -> OK
         dom0 EVENTS -> _
     """,
+    "what was changed and then removed with its parent in one transaction is told of both": """
+        dom0 WRITE /a/b 1 -> OK
+        dom0 WATCH / all -> OK
+        dom0 WATCH /a/b self -> OK
+        dom0 EVENTS -> /:all /a/b:self
+        dom0.t START -> id
+        dom0.t WRITE /a/b 2 -> OK
+        dom0.t RM /a -> OK
+        dom0.t TRANSACTION_END T -> OK
+        dom0 EVENTS -> /a/b:self /a/b:all /a:all
+        dom0 WRITE /a/b 1 -> OK
+        dom0 EVENTS -> /a/b:self /a/b:all
+        dom0.t START -> id
+        dom0.t RM /a -> OK
+        dom0.t WRITE /a/b 2 -> OK
+        dom0.t TRANSACTION_END T -> OK
+        dom0 EVENTS -> /a:all /a/b:self /a/b:all
+    """,
+    "who loses the right to read inside a transaction is told of it": """
+        dom0 WRITE /a/b 1 -> OK
+        dom0 SET_PERMS /a/b n0 r1 -> OK
+        d1 WATCH /a t -> OK
+        d1 EVENTS -> /a:t
+        dom0.t START -> id
+        dom0.t SET_PERMS /a/b n0 -> OK
+        dom0.t WRITE /a/b 2 -> OK
+        dom0.t TRANSACTION_END T -> OK
+        d1 EVENTS -> /a/b:t
+        dom0 WRITE /a/b 3 -> OK
+        d1 EVENTS -> _
+    """,
     "watchers are told only of what they may read": """
         dom0 WRITE /a/b/c 1 -> OK
         dom0 SET_PERMS /a/b n0 r1 -> OK

@@ -46,6 +46,8 @@ class Parser:
 
         WireError when the next header announces an oversize payload (what came before it was returned earlier).
         """
+        if not data and not self._rest:
+            return []
         buffer = self._rest + data if self._rest else bytes(data)
         messages: list[Message] = []
         at, end = 0, len(buffer)
