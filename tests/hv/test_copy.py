@@ -23,6 +23,7 @@ from xnet.abi.xen.grant_table import (
     GTF_readonly,
     GTF_writing,
 )
+from xnet.hv.api import COPY_RUN
 
 pytestmark = pytest.mark.integration
 
@@ -190,3 +191,65 @@ def test_poking_the_frame_into_the_entry_changes_what_is_copied(stage: Any) -> N
     assert stage.dom0.copy_grants([(8, A, 0, 0, SELF, 0, 1, FROM)]) == [GNTST_bad_page]
     stage.entry(stage.a, 8)[0] = GTF_permit_access | GTF_readonly
     assert stage.dom0.copy_grants([(0, SELF, 0, 8, A, 0, 1, TO)]) == [GNTST_general_error]
+
+
+@pytest.mark.parametrize("length", [4097, 2 * 4096, 3 * 4096 + 5, 4 * 4096])
+def test_a_run_stands_for_an_op_a_page(stage: Any, length: int) -> None:
+    stage.a.window[stage.source : stage.source + 4 * PAGE_SIZE] = bytes(i % 251 for i in range(4 * PAGE_SIZE))
+    assert stage.dom0.copy_grants([(8, A, 0, 0, SELF, 0, length, FROM | COPY_RUN)]) is None
+    assert stage.dom0.window[:length] == stage.a.window[stage.source : stage.source + length]
+    assert not any(stage.dom0.window[length : 4 * PAGE_SIZE])
+    assert stage.dom0.copy_grants([(0, SELF, 0, 8, B, 0, length, TO | COPY_RUN)]) is None
+    assert stage.b.window[stage.target : stage.target + length] == stage.dom0.window[:length]
+    figures = stage.hypervisor.statistics()[0]
+    assert (figures.copies, figures.bytes_copied) == (2 * ((length + 4095) // 4096), 2 * length)
+
+
+@pytest.mark.parametrize(
+    ("op", "status", "moved"),
+    [
+        ((8, A, 0, 0, SELF, 0, 5 * 4096, FROM), GNTST_general_error, 4),
+        ((0, SELF, 0, 8, A, 0, 4 * 4096, TO), GNTST_general_error, 3),
+        ((510, A, 0, 0, SELF, 0, 3 * 4096, FROM), GNTST_general_error, 0),
+        ((511, A, 0, 0, SELF, 0, 3 * 4096, FROM), GNTST_general_error, 0),
+        ((512, A, 0, 0, SELF, 0, 3 * 4096, FROM), GNTST_bad_gntref, 0),
+        ((8, NOBODY, 0, 0, SELF, 0, 3 * 4096, FROM), GNTST_bad_domain, 0),
+        ((8, A, 0, 0, 0, 0, 3 * 4096, FROM), GNTST_permission_denied, 0),
+        ((8, A, 0, 62, SELF, 0, 3 * 4096, FROM), GNTST_bad_page, 0),
+        ((8, A, 0, 0, SELF, 0, 1 << 40, FROM), GNTST_bad_copy_arg, 0),
+    ],
+)
+def test_a_run_with_a_wrong_page_says_so_and_does_the_right_ones(stage: Any, op: Any, status: int, moved: int) -> None:
+    """Reference 9 of a is read only, 12 not granted; dom0 has pages 0 to 4 and no 62."""
+    stage.dom0.alloc_pages(1)
+    for pfn in range(5):
+        page(stage.dom0, pfn * PAGE_SIZE)[:] = b"\xee" * PAGE_SIZE
+    assert stage.dom0.copy_grants([(*op[:7], op[7] | COPY_RUN), (0, SELF, 0, 4, SELF, 0, 1, 0)]) == [status, GNTST_okay]
+    figures = stage.hypervisor.statistics()[0]
+    assert (figures.hypercalls, figures.bytes_copied) == (1, moved * PAGE_SIZE + 1)
+
+
+def test_a_run_over_itself_is_done_page_after_page(stage: Any) -> None:
+    for i in range(4):
+        page(stage.dom0, i * PAGE_SIZE)[:] = bytes([0x10 + i]) * PAGE_SIZE
+    assert stage.dom0.copy_grants([(0, SELF, 0, 1, SELF, 0, 3 * PAGE_SIZE, COPY_RUN)]) is None
+    assert [page(stage.dom0, i * PAGE_SIZE)[7] for i in range(4)] == [0x10] * 4
+
+
+def test_runs_that_follow_each_other_and_single_ops_keep_their_order(stage: Any) -> None:
+    ops = [
+        (8, A, 0, 0, SELF, 0, 2 * PAGE_SIZE, FROM | COPY_RUN),
+        (10, A, 0, 2, SELF, 0, 2 * PAGE_SIZE, FROM | COPY_RUN),
+        (3, SELF, 0, 0, SELF, 0, 10, 0),
+        (0, SELF, 0, 8, B, 0, 4 * PAGE_SIZE, TO | COPY_RUN),
+    ]
+    assert stage.dom0.copy_grants(ops) is None
+    assert [page(stage.b, stage.target + i * PAGE_SIZE)[10] for i in range(4)] == [1, 2, 3, 4]
+    assert stage.b.window[stage.target] == 4
+
+
+def test_a_run_with_a_page_in_use_uses_the_frame_it_was_pinned_with(stage: Any) -> None:
+    stage.map(stage.dom0, stage.a, 10)
+    stage.entry(stage.a, 10)[:] = bytes(stage.entry(stage.a, 8))
+    assert stage.dom0.copy_grants([(8, A, 0, 0, SELF, 0, 4 * PAGE_SIZE, FROM | COPY_RUN)]) is None
+    assert [page(stage.dom0, i * PAGE_SIZE)[0] for i in range(4)] == [1, 2, 3, 4]

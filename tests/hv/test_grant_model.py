@@ -19,6 +19,7 @@ from xnet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xnet.abi.xen import grant_table as gt
 from xnet.host.memory import MachineMemory
 from xnet.hv import Domain, Hypervisor, Mapping
+from xnet.hv.api import COPY_RUN
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -146,6 +147,16 @@ class Grants(RuleBasedStateMachine):
         self.pages[frames[1]][dst_offset : dst_offset + length] = piece
         return gt.GNTST_okay
 
+    def copy_run(self, user: Guest, op: Any) -> int:
+        src, src_domid, _, dst, dst_domid, _, length, flags = op
+        status = gt.GNTST_okay
+        for i in range((length + PAGE_SIZE - 1) // PAGE_SIZE):
+            size = min(PAGE_SIZE, length - i * PAGE_SIZE)
+            single = (src + i, src_domid, 0, dst + i, dst_domid, 0, size, flags & ~COPY_RUN)
+            one = self.copy_one(user, single)  # they all run, whatever the first said
+            status = status or one
+        return status
+
     # --- what domains do
     @rule(slot=slots, ref=st.sampled_from(REFS), to=slots, page=st.integers(0, PAGES - 1), readonly=st.booleans())
     def grant(self, slot: int, ref: int, to: int, page: int, readonly: bool) -> None:
@@ -248,7 +259,10 @@ class Grants(RuleBasedStateMachine):
             run = data.draw(st.sampled_from([1, 1, 3])) if min(src, dst) >= 0 else 1
             for i in range(run):  # often it goes on from page to page
                 ops.append((src + i, src_domid, offset, dst + i, dst_domid, to_offset, length, flags))
-        wanted = [self.copy_one(user, op) for op in ops]
+            if min(src, dst) >= 0 and data.draw(st.booleans()):
+                size = data.draw(st.sampled_from([4097, 8192, 12288]))
+                ops.append((src, src_domid, 0, dst, dst_domid, 0, size, flags | COPY_RUN))
+        wanted = [self.copy_run(user, op) if op[7] & COPY_RUN else self.copy_one(user, op) for op in ops]
         assert user.domain.copy_grants(ops) == (wanted if any(wanted) else None)
 
     @rule(

@@ -202,10 +202,10 @@ def test_the_port_limit_is_ENOSPC_and_a_closed_port_is_used_again() -> None:
     c = Channels(max_port=4)
     assert [c.ports.alloc_unbound(1, 2) for _ in range(4)] == [1, 2, 3, 4]
     waiting = c.ports.alloc_unbound(2, 1)
-    for call in (lambda: c.ports.alloc_unbound(1, 2), lambda: c.ports.bind_interdomain(1, 2, waiting)):
-        with pytest.raises(HypercallError) as refused:
-            call()
-        assert refused.value.status == "ENOSPC"
+    with pytest.raises(HypercallError, match="ENOSPC"):
+        c.ports.alloc_unbound(1, 2)
+    with pytest.raises(HypercallError, match="ENOSPC"):
+        c.ports.bind_interdomain(1, 2, waiting)
     assert c.ports.status(2, waiting) == PortStatus(EVTCHNSTAT_unbound, 1)
     c.ports.close(1, 3)
     assert c.ports.alloc_unbound(1, 2) == 3

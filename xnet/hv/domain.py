@@ -226,6 +226,7 @@ class Domain:
     def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:
         """See `api.Xen`."""
         self._alive()
+        self.grant_table.hypercalls += 1
         return self._grants.copy(self.grant_table, ops)
 
     # --- event channels

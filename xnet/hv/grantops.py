@@ -31,6 +31,8 @@ SELF, SHIFT, PAGE = DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 FROM_GREF, TO_GREF = GNTCOPY_source_gref, GNTCOPY_dest_gref
 READONLY, ACCESS = GTF_readonly, GTF_permit_access
 FAR = 1 << 62
+MAX_RUN = 256
+"""Most pages of a COPY_RUN that is not plainly right, so that a wrong length costs no more than a table's frame."""
 
 
 class GrantOps:
@@ -230,7 +232,6 @@ class GrantOps:
         if src_end > 0:
             memory[dst_start:dst_end] = memory[src_start:src_end]
             copied += src_end - src_start
-        caller.hypercalls += 1
         caller.copies += len(ops) + more
         caller.bytes_copied += copied
         return statuses
@@ -243,15 +244,17 @@ class GrantOps:
         if start < 0:
             return -1, -1
         to = self._run_of(caller, dst, dst_domid, count, bool(flags & TO_GREF), write=True)
-        return (-1, -1) if to < 0 else (start << SHIFT, to << SHIFT)
+        if to < 0 or start < to < start + count:  # the last: later pages are read after earlier ones were written
+            return -1, -1
+        return start << SHIFT, to << SHIFT
 
     def _run_of(self, caller: GrantTable, page: int, domid: int, count: int, gref: bool, *, write: bool) -> int:  # hot
         """First machine frame of consecutive pages that may all be used so and are neighbours there too; else -1."""
         if gref:
             table = self.tables.get(domid)
-            if table is None or (table.active and not table.active.keys().isdisjoint(range(page, page + count))):
+            if table is None or not 0 <= page <= table.entries - count:
                 return -1
-            if not 0 <= page <= table.entries - count:
+            if table.active and not table.active.keys().isdisjoint(range(page, page + count)):
                 return -1
             entries = table.words[2 * page : 2 * (page + count)].tolist()
             flags = entries[0::2]
@@ -274,6 +277,8 @@ class GrantOps:
         """Run the ops that one stands for, one by one: the first failure's status."""
         src, src_domid, _, dst, dst_domid, _, length, flags = op
         count = (length + PAGE - 1) >> SHIFT
+        if count > MAX_RUN:
+            return GNTST_bad_copy_arg
         sizes = [PAGE] * (count - 1) + [length - (count - 1) * PAGE]
         statuses = self.copy(
             caller,
