@@ -135,7 +135,7 @@ class Netback(Device):
         wanted = WANTED.get(frontend)
         if wanted is None:
             return
-        if wanted is S.InitWait and self.state is S.Connected:
+        if wanted is S.InitWait and (self.state is S.Connected or self.queue is not None):
             yield from self.walk(S.Closed)  # it came back without closing: nothing of the old connection stays
         if wanted is S.Connected and self.state is not S.Connected:
             yield from self.walk(S.InitWait)
@@ -195,7 +195,7 @@ class Netback(Device):
     def required(self, keys: dict[str, str | None], name: str) -> int:
         """A key the frontend must have written, as a number."""
         text = keys[name]
-        if text is None or not text.isdecimal():
+        if text is None or not (text.isascii() and text.isdecimal()):
             raise XnetError(f"reading {self.otherend}/{name}: {'missing' if text is None else 'not a number'}")
         return int(text)
 

@@ -46,11 +46,15 @@ class Device:
         self.observe = observe
         self.busy = False
         self.again = False
+        self.over = False
+        """Stopped: it looks at nothing any more."""
 
     # --- one conversation at a time
 
     def look(self, *_: str) -> None:
         """Something changed (a watch fired): look, now or when the present conversation is over."""
+        if self.over:
+            return
         if self.busy:
             self.again = True
             return
@@ -63,8 +67,9 @@ class Device:
         if isinstance(result, Exception):
             if not isinstance(result, XnetError):
                 raise result
-            self.fail(EINVAL, str(result))
-        elif self.again:
+            if not self.over:
+                self.fail(EINVAL, str(result))
+        if self.again:
             self.again = False
             self.look()
 
@@ -134,7 +139,8 @@ class Device:
         self.ports.clear()
 
     def unwatch(self) -> None:
-        """No more looks."""
+        """No more looks, for good."""
+        self.over = True
         for token in self.tokens:
             self.session.unwatch(token)
         self.tokens.clear()

@@ -2,8 +2,9 @@
 
 Order (real-world recording: Linux 6.1's xen-netfront): wait for the backend's InitWait; look at what it offers; make
 rings, grants and ports; write the keys in one transaction; Connected. It may use the rings at once: what it sends
-before the backend has bound its port is pending there. When the backend closes, the frontend answers Closed and gives
-everything back; when a backend comes back to InitWait, or `open` is called, it starts again from Initialising.
+before the backend has bound its port is pending there. When the backend closes, the frontend answers Closed; when the
+backend is Closed or gone, it takes back its pages and grants, for not before has the backend let go of them. When a
+backend comes back to InitWait, or `open` is called, it starts again from Initialising.
 """
 
 from __future__ import annotations
@@ -93,9 +94,13 @@ class Netfront(Device):
         elif backend is S.Connected and self.state is S.Connected:
             self.nic.carrier(True)
             self.reason = ""
-        elif backend in (S.Closing, S.Closed, S.Unknown) and self.state in (S.Connected, S.Closing):
-            self.disconnect()
-            yield from self.switch(S.Closed)
+        elif backend in (S.Closing, S.Closed, S.Unknown):
+            if backend is S.Closing:
+                self.quiesce()  # it may still hold our pages: they are ours again when it is Closed, or gone
+            else:
+                self.disconnect()
+            if self.state in (S.Connected, S.Closing):
+                yield from self.switch(S.Closed)
 
     def connect(self) -> Conversation[None]:
         """Everything from the backend's offer to our Connected."""
@@ -131,7 +136,8 @@ class Netfront(Device):
     def make_queue(self, split: bool) -> None:
         """Rings, buffers, and a port for both or one each way."""
         xen = self.xen
-        self.ports = [xen.alloc_unbound(self.peer) for _ in range(2 if split else 1)]
+        for _ in range(2 if split else 1):
+            self.ports.append(xen.alloc_unbound(self.peer))
         tx_port, rx_port = self.ports[0], self.ports[-1]
         queue = FrontQueue(
             xen,
@@ -195,10 +201,17 @@ class Netfront(Device):
 
     # --- the end
 
-    def disconnect(self) -> None:
-        """Take the queue from the nic; give back pages, references and ports."""
+    def quiesce(self) -> None:
+        """Take the queue from the nic and look at the rings no more."""
         if self.queue is not None:
             self.nic.disconnected()
+            for port in self.ports:
+                self.xen.set_handler(port, None)
+
+    def disconnect(self) -> None:
+        """Be done with the queue; give back pages, references and ports."""
+        if self.queue is not None:
+            self.quiesce()
             self.queue.close()
             self.queue = None
         self.release_ports()
@@ -209,9 +222,7 @@ class Netfront(Device):
         if self.broken:
             return
         self.broken = True
-        self.nic.disconnected()
-        for port in self.ports:
-            self.xen.set_handler(port, None)
+        self.quiesce()
         self.note(f"{reason}; broken until it reconnects")
 
     def stop(self) -> None:

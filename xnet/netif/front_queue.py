@@ -37,6 +37,7 @@ from xnet.abi.xen.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
+from xnet.errors import HypercallError
 from xnet.frame import (
     CSUM_BLANK,
     DATA_VALIDATED,
@@ -90,7 +91,11 @@ class FrontQueue:
         pages = 2 + RING_SLOTS + TX_PAGES
         self.addr = xen.alloc_pages(pages)
         self.pages = pages
-        self.refs = xen.alloc_grefs(pages)
+        try:
+            self.refs = xen.alloc_grefs(pages)
+        except HypercallError:
+            xen.free_pages(self.addr, pages)
+            raise
         window = xen.window
         self.tx_ring = FrontRing(window[self.addr : self.addr + PAGE_SIZE], TX_SLOT_SIZE)
         self.rx_ring = FrontRing(window[self.addr + PAGE_SIZE : self.addr + 2 * PAGE_SIZE], RX_SLOT_SIZE)
@@ -236,6 +241,8 @@ class FrontQueue:
             ids = words[0 :: TX_SLOT_SIZE // 2].tolist()
             statuses = words[1 :: TX_SLOT_SIZE // 2].tolist()
             self.reap(ids, statuses)
+            if not self.in_flight:
+                self.tx_head = 0  # the pages used last are the ones in the cache
 
     def reap(self, ids: list[int], statuses: list[int]) -> None:  # hot
         """Take responses in ring order; those of a whole frame at once where the backend answered it as expected."""

@@ -114,16 +114,16 @@ class Vif:
         guest: GuestDomain,
         handle: int,
         *,
-        front: Features,
-        back: Features,
-        mode: Literal["copy", "map"],
-        hotplug: bool,
+        front: Features | None = None,
+        back: Features | None = None,
+        mode: Literal["copy", "map"] = "copy",
+        hotplug: bool = True,
     ) -> None:
         self.world = world
         self.guest = guest
         self.handle = handle
-        self.front = front
-        self.back = back
+        self.front = front or Features()
+        self.back = back or Features()
         self.mode = mode
         self.hotplug = hotplug
         self.wire = Wire()
@@ -131,7 +131,7 @@ class Vif:
         self.gone = 0
         """How often the backend said that it is over: once, in a life."""
         self.netback = self.make_netback()
-        self.netfront = Netfront(guest.domain, guest.client.session, handle, self.wire, features=front)
+        self.netfront = Netfront(guest.domain, guest.client.session, handle, self.wire, features=self.front)
 
     def make_netback(self) -> Netback:
         """A fresh backend driver for this vif, not started."""
@@ -236,7 +236,7 @@ class World:
         """A vif: the toolstack's directories, and the drivers that are to `start`, run until nothing moves."""
         domid = guest.domain.domid
         self.plan(domid, handle)
-        vif = Vif(self, guest, handle, front=front or Features(), back=back or Features(), mode=mode, hotplug=hotplug)
+        vif = Vif(self, guest, handle, front=front, back=back, mode=mode, hotplug=hotplug)
         self.vifs.append(vif)
         if start in ("both", "back"):
             vif.netback.start()
