@@ -21,6 +21,7 @@ HOT = [
     "xnet/hv/runqueue.py",
     "xnet/mac/vnic.py",
     "xnet/mac/vswitch.py",
+    "xnet/netif/assemble.py",
     "xnet/netif/back_queue.py",
     "xnet/netif/front_queue.py",
     "xnet/netif/gather.py",

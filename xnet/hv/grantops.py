@@ -31,6 +31,8 @@ SELF, SHIFT, PAGE = DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 FROM_GREF, TO_GREF = GNTCOPY_source_gref, GNTCOPY_dest_gref
 READONLY, ACCESS = GTF_readonly, GTF_permit_access
 FAR = 1 << 62
+KNOWN_RUNS = 4096
+"""Runs of one table remembered before all are forgotten."""
 MAX_RUN = 256
 """Most pages of a COPY_RUN that is not plainly right, so that a wrong length costs no more than a table's frame."""
 
@@ -249,29 +251,58 @@ class GrantOps:
         return start << SHIFT, to << SHIFT
 
     def _run_of(self, caller: GrantTable, page: int, domid: int, count: int, gref: bool, *, write: bool) -> int:  # hot
-        """First machine frame of consecutive pages that may all be used so and are neighbours there too; else -1."""
-        if gref:
-            table = self.tables.get(domid)
-            if table is None or not 0 <= page <= table.entries - count:
-                return -1
-            if table.active and not table.active.keys().isdisjoint(range(page, page + count)):
-                return -1
-            entries = table.words[2 * page : 2 * (page + count)].tolist()
-            flags = entries[0::2]
-            allowed = flags.count(ACCESS | caller.domid << 16)
-            if not write:
-                allowed += flags.count(ACCESS | READONLY | caller.domid << 16)
-            frames, owner = entries[1::2], table.domid
-            if allowed != count:
-                return -1
-        else:
-            if domid != SELF or not 0 <= page <= len(caller.physmap.mfn) - count:
-                return -1
-            frames, owner = caller.physmap.mfn[page : page + count].tolist(), caller.domid
-        first: int = frames[0]
-        if frames != [*range(first, first + count)] or self._machine.owner[first : first + count].count(owner) != count:
+        """First machine frame of consecutive pages that may all be used so and are neighbours there too; else -1.
+
+        What was found right is remembered with the very bytes of its entries: the same bytes are right again, as long
+        as no frame of the machine has changed hands.
+        """
+        if not gref:
+            return self._own_run(caller, page, domid, count)
+        table = self.tables.get(domid)
+        if table is None or not 0 <= page <= table.entries - count:
             return -1
+        if table.active and not table.active.keys().isdisjoint(range(page, page + count)):
+            return -1
+        entries = bytes(table.bytes[page << 3 : (page + count) << 3])
+        key = (page, count, write, caller.domid)
+        known = table.known_runs.get(key)
+        if known is not None and known[0] == entries and known[1] == self._machine.version:
+            return known[2]
+        first = self._judge_run(entries, caller.domid, table.domid, count, write)
+        if first >= 0:
+            if len(table.known_runs) >= KNOWN_RUNS:
+                table.known_runs.clear()
+            table.known_runs[key] = (entries, self._machine.version, first)
         return first
+
+    def _own_run(self, caller: GrantTable, page: int, domid: int, count: int) -> int:  # hot
+        """The same of the caller's own pages."""
+        physmap = caller.physmap
+        known = physmap.known_runs.get((page, count))
+        if known is not None and domid == SELF:
+            return known
+        if domid != SELF or not 0 <= page <= physmap.own - count:
+            return -1
+        frames = physmap.mfn[page : page + count].tolist()
+        first: int = frames[0]
+        if frames != [*range(first, first + count)]:
+            return -1
+        if self._machine.owner[first : first + count].count(caller.domid) != count:
+            return -1
+        physmap.known_runs[page, count] = first
+        return first
+
+    def _judge_run(self, entries: bytes, user: int, owner: int, count: int, write: bool) -> int:
+        """First machine frame of the grants whose entries these are, if `user` may use them all and they are a run."""
+        words = memoryview(entries).cast("I").tolist()
+        flags, frames = words[0::2], words[1::2]
+        allowed = flags.count(ACCESS | user << 16)
+        if not write:
+            allowed += flags.count(ACCESS | READONLY | user << 16)
+        first: int = frames[0]
+        if allowed != count or frames != [*range(first, first + count)]:
+            return -1
+        return first if self._machine.owner[first : first + count].count(owner) == count else -1
 
     def _copy_singly(self, caller: GrantTable, op: CopyOp) -> int:
         """Run the ops that one stands for, one by one: the first failure's status."""

@@ -64,7 +64,10 @@ class GrantTable:
         self.max_frames = max_frames
         self.frames: list[int] = []
         self.entries = 0
+        self.bytes = own.view
         self.words = own.view.cast("I")
+        self.known_runs: dict[tuple[int, int, bool, int], tuple[bytes, int, int]] = {}
+        """(first reference, count, write, user) to (entries, machine version, first frame): see `GrantOps`."""
         self.active: dict[int, Active] = {}
         self.maptrack: dict[int, Tracked] = {}
         self.handles = list(range(maptrack - 1, -1, -1))

@@ -237,7 +237,7 @@ class Hypervisor:
         npages = pages + 1 + MAX_GRANT_FRAMES + map_pages
         window = backing.window(npages)
         undo.callback(window.close)
-        physmap = Physmap(window, npages)
+        physmap = Physmap(window, npages, pages)
         runs = machine.alloc(domid, pages)
         for first, n in runs:
             undo.callback(machine.release, domid, first, n)

@@ -58,6 +58,8 @@ class Machine:
         self.view = backing.view
         """Every frame, read-write: the hypervisor's own eyes."""
         self.owner = array("H", [FREE]) * self.nframes
+        self.version = 0
+        """Counts the times that a frame changed hands."""
         self._mapped = array("I", [0]) * self.nframes
         self._dying: set[int] = set()
         self._free = Pool(0, self.nframes)
@@ -79,6 +81,7 @@ class Machine:
             n = min(count, self._free.longest())
             first = self._free.take(n)
             assert first is not None
+            self.version += 1
             self.owner[first : first + n] = array("H", [domid | UNPOPULATED]) * n
             runs.append((first, n))
             count -= n
@@ -140,6 +143,7 @@ class Machine:
     def _reclaim(self, domid: int, first: int, n: int) -> None:
         for mfn in range(first, first + n):
             assert self.owner[mfn] & ~UNPOPULATED == domid, f"frame {mfn} is not d{domid}'s"
+        self.version += 1
         if any(owner == domid for owner in self.owner[first : first + n]):
             self.backing.uncommit(first, n)
         self.owner[first : first + n] = array("H", [FREE]) * n

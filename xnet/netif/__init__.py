@@ -1,6 +1,7 @@
 """Floor 5: the paravirtual network interface, both ends.
 
-Where what is. `gather` turns tx slots into packets. `front_queue` and `back_queue` are the two ends of the data path;
+Where what is. `gather` turns tx slots into packets, `assemble` rx slots into frames. `front_queue` and `back_queue` are
+the two ends of the data path;
 `transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
 handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed.
 
