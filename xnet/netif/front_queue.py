@@ -184,7 +184,7 @@ class FrontQueue:
         if count == 1 and not gso:
             self.tx_ring.add_requests(TX_REQUEST.pack(ref, 0, flags, page, length))
         else:
-            extra = last = b""
+            extra = rest = b""
             if gso:
                 slots += 1
                 flags |= NETTXF_extra_info
@@ -194,10 +194,11 @@ class FrontQueue:
                 )
             if count > 1:
                 flags |= NETTXF_more_data
-                last = TX_REQUEST.pack(ref + count - 1, 0, 0, end - 1, length - (count - 1) * PAGE_SIZE)
+                rest = self.tx_middle[(page + 1) * TX_SLOT_SIZE : (end - 1) * TX_SLOT_SIZE] + TX_REQUEST.pack(
+                    ref + count - 1, 0, 0, end - 1, length - (count - 1) * PAGE_SIZE
+                )
             first = TX_REQUEST.pack(ref, 0, flags, page, length)
-            middle = self.tx_middle[(page + 1) * TX_SLOT_SIZE : (end - 1) * TX_SLOT_SIZE]
-            self.tx_ring.add_requests(b"".join((first, extra, middle, last)))
+            self.tx_ring.add_requests(first + extra + rest)
         self.tx_busy[page:end] = b"\1" * count
         self.tx_head = end
         self.in_flight.append((page, count, slots))
