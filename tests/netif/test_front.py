@@ -57,7 +57,7 @@ def test_responses_may_come_in_any_order_for_ever(ends: tuple[World, Vif, BackBy
     dice = Random(7)
     owed: list[tuple[int, int]] = []
     sent = 0
-    while sent < 400:
+    while sent < 300:
         done = vif.wire.send(*[plain(dice.choice([60, 1514, 5000, 9000])) for _ in range(dice.randint(1, 12))])
         sent += done
         owed += [(ident, OKAY) for ident in ids(hand.requests())]
@@ -77,11 +77,11 @@ def test_responses_may_come_in_any_order_for_ever(ends: tuple[World, Vif, BackBy
 @pytest.mark.parametrize("status", [ERROR, DROPPED, -100])
 def test_an_error_status_is_counted_and_the_page_comes_back(ends: tuple[World, Vif, BackByHand], status: int) -> None:
     _, vif, hand = ends
-    for _ in range(300):
+    for _ in range(200):
         assert vif.wire.send(plain(5000)) == 1
         first, second = ids(hand.requests())
         hand.respond((first, OKAY), (second, status))
-    assert vif.netfront.statistics()["tx_errors"] == 300
+    assert vif.netfront.statistics()["tx_errors"] == 200
     assert not vif.netfront.broken
 
 

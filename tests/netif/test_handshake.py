@@ -418,7 +418,7 @@ def test_a_guest_whose_grant_table_cannot_grow_says_so_and_keeps_nothing() -> No
 
 
 def test_many_vifs_of_one_guest_are_each_their_own(world: World) -> None:
-    guest = world.guest("a", pages=6000)
+    guest = world.guest("a", pages=4000)
     vifs = [world.vif(guest, handle) for handle in range(6)]
     vifs[2].netfront.close()
     world.step()

@@ -194,6 +194,7 @@ def test_the_same_rx_page_posted_twice_is_the_guests_own_trouble(world: World) -
     assert [status for _, _, _, status, _ in hand.arrived()] == [4096, 4096, 808, 60]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     garbage=st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=40),
@@ -212,6 +213,7 @@ def test_no_bytes_at_all_on_a_ring_stop_the_engine(garbage: list[bytes], produce
             assert alive(hand, vif)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(page=st.binary(min_size=200, max_size=200), at=st.integers(0, 2048))
 def test_no_bytes_at_all_in_a_grant_table_stop_the_engine(page: bytes, at: int) -> None:

@@ -178,13 +178,13 @@ class Vif:
 class World:
     """A host and its guests. ``with World() as world``; on leaving everything is buried and must be accounted for."""
 
-    def __init__(self, *, machine_pages: int = 16384, heap_pages: int = 512) -> None:
+    def __init__(self, *, machine_pages: int = 8192, heap_pages: int = 512) -> None:
         self.memory = MachineMemory(machine_pages)
         self.errors: list[tuple[int, Exception]] = []
         self.host = XenHost(
             self.memory,
             heap_pages=heap_pages,
-            dom0_pages=2048,
+            dom0_pages=1280,
             report=lambda domid, error: self.errors.append((domid, error)),
         )
         self.vifs: list[Vif] = []
@@ -199,8 +199,8 @@ class World:
     ) -> None:
         if kind is None:
             for vif in self.vifs:
+                vif.netback.stop()  # first: then the frontend's pages are all its own again
                 vif.netfront.stop()
-                vif.netback.stop()
             self.step()
             for domid in sorted(self.host.guests):
                 self.host.destroy_guest(domid)
@@ -216,7 +216,7 @@ class World:
         while self.host.hypervisor.step(1 << 20):
             pass
 
-    def guest(self, name: str, pages: int = 2048) -> GuestDomain:
+    def guest(self, name: str, pages: int = 1024) -> GuestDomain:
         """A guest without a vif."""
         guest = self.host.create_guest(name, pages)
         self.step()
