@@ -6,7 +6,7 @@ import pytest
 
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.errors import HypercallError
-from xnet.testing import FrontByHand, Vif, World
+from xnet.testing import BackByHand, FrontByHand, Vif, World
 from xnet.testing.frames import plain
 from xnet.testing.world import single
 from xnet.xenstore import Write
@@ -239,6 +239,25 @@ def test_a_backend_stops_while_a_frame_is_on_the_ring(world: World) -> None:
     vif.netfront.close()
     world.step()
     assert (vif.netfront.state, vif.netback.state) == (S.Closed, S.Closed)
+    assert vif.guest.domain.grefs_used == 0
+
+
+@pytest.mark.parametrize("turns", range(1, 40, 3))
+def test_what_changes_while_a_frontend_talks_to_the_store_is_looked_at_afterwards(world: World, turns: int) -> None:
+    """Its conversation takes many turns of the machine; the backend closes after so many of them."""
+    vif = world.vif(world.guest("a"), start="none")
+    hand = BackByHand(world, vif.guest)
+    vif.netfront.start()
+    hand.offer()
+    vif.netfront.close()
+    world.step()
+    vif.netfront.open()
+    for _ in range(turns):
+        world.host.hypervisor.step(1)
+    hand.switch("5")
+    assert vif.netfront.state in (S.Closed, S.Initialising)
+    assert vif.wire.queue is None
+    hand.switch("6")
     assert vif.guest.domain.grefs_used == 0
 
 

@@ -27,6 +27,7 @@ def test_frames_wait_for_buffers_and_come_in_order(starved: tuple[World, Vif, Fr
     assert hand.arrived() == []
     assert vif.netback.statistics()["rx_deferred"] == 30
     hand.post(12)
+    assert hand.rx.indices[1] == 13, "it asks to be woken for the next buffer"
     hand.post(50)
     assert [data for *_, data in hand.arrived()] == frames
     assert vif.netback.statistics()["rx_drops"] == 0
