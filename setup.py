@@ -8,6 +8,8 @@ import os
 from setuptools import setup
 
 HOT = [
+    "xnet/abi/linux/virtio_net.py",
+    "xnet/abi/xen/netif.py",
     "xnet/engine/edge.py",
     "xnet/engine/turn.py",
     "xnet/frame/arena.py",

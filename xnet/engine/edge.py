@@ -19,7 +19,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
@@ -29,12 +29,12 @@ from xnet.frame.arena import Arena
 from xnet.frame.ether import offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
 
-BURST = 64
+BURST: Final = 64
 """Frames read in one callback before others have their turn."""
-ROOM = 1 << 16
-FRAME_MAX = 17 * PAGE_SIZE
+ROOM: Final = 1 << 16
+FRAME_MAX: Final = 17 * PAGE_SIZE
 """Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
-BURST_BYTES = 16 * FRAME_MAX
+BURST_BYTES: Final = 16 * FRAME_MAX
 
 
 class Sink(Protocol):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-BUDGET = 256
+BUDGET: Final = 256
 """Events delivered between two looks at the clock."""
-ROUNDS = 64
+ROUNDS: Final = 64
 """Rounds of them before the event loop has its turn."""
 
 

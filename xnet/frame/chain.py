@@ -16,18 +16,20 @@ bits 8-15 GSO type (0 none, 1 TCPv4, 2 TCPv6: netif's numbers), bits 16-31 GSO s
 
 from __future__ import annotations
 
+from typing import Final
+
 from xnet.abi.xen import DOMID_SELF
 
 Piece = tuple[int, int, int, int]
 Frame = tuple[int, int, tuple[Piece, ...]]
 
-CSUM_BLANK = 1
-DATA_VALIDATED = 2
-GSO_TYPE_SHIFT = 8
-GSO_SIZE_SHIFT = 16
-GSO_TCPV4 = 1 << GSO_TYPE_SHIFT
-GSO_TCPV6 = 2 << GSO_TYPE_SHIFT
-GSO_TYPE_MASK = 0xFF00
+CSUM_BLANK: Final = 1
+DATA_VALIDATED: Final = 2
+GSO_TYPE_SHIFT: Final = 8
+GSO_SIZE_SHIFT: Final = 16
+GSO_TCPV4: Final = 1 << GSO_TYPE_SHIFT
+GSO_TCPV6: Final = 2 << GSO_TYPE_SHIFT
+GSO_TYPE_MASK: Final = 0xFF00
 
 
 def own(word: int, addr: int, length: int) -> Frame:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from struct import Struct
+from typing import Final
 
 from xnet.abi.linux.virtio_net import (
     VIRTIO_NET_HDR_F_DATA_VALID,
@@ -38,44 +39,44 @@ from xnet.frame.chain import (
     Frame,
 )
 
-ETH_HLEN = 14
-VLAN_HLEN = 4
-ETH_P_IP = 0x0800
-ETH_P_8021Q = 0x8100
-ETH_P_8021AD = 0x88A8
-ETH_P_IPV6 = 0x86DD
-IPPROTO_TCP = 6
-IPPROTO_UDP = 17
-BROADCAST = b"\xff" * 6
+ETH_HLEN: Final = 14
+VLAN_HLEN: Final = 4
+ETH_P_IP: Final = 0x0800
+ETH_P_8021Q: Final = 0x8100
+ETH_P_8021AD: Final = 0x88A8
+ETH_P_IPV6: Final = 0x86DD
+IPPROTO_TCP: Final = 6
+IPPROTO_UDP: Final = 17
+BROADCAST: Final = b"\xff" * 6
 
-HEAD_BYTES = 256
+HEAD_BYTES: Final = 256
 """Headers fit in this many bytes: Linux refuses to look further for a checksum."""
 
-CHECKSUM_AT = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
-L4_HEADER = {IPPROTO_TCP: 20, IPPROTO_UDP: 8}
-IPV6_EXTENSIONS = frozenset({0, 43, 60})  # hop-by-hop, routing, destination options
-NESTING = 8
+CHECKSUM_AT: Final = {IPPROTO_TCP: 16, IPPROTO_UDP: 6}
+L4_HEADER: Final = {IPPROTO_TCP: 20, IPPROTO_UDP: 8}
+IPV6_EXTENSIONS: Final = frozenset({0, 43, 60})  # hop-by-hop, routing, destination options
+NESTING: Final = 8
 """Tags, or IPv6 extension headers, looked through; a frame made of nothing else costs no more."""
 
-TCP_CWR = 0x80
+TCP_CWR: Final = 0x80
 
 Transport = tuple[int, int, int]
 """Byte offset of the L4 header, of its checksum relative to that, and the IP protocol."""
 
-PLAIN_HEAD = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
+PLAIN_HEAD: Final = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
 PLAIN_TCP4: Transport = (34, 16, IPPROTO_TCP)
 PLAIN_UDP4: Transport = (34, 6, IPPROTO_UDP)
 
-VNET_PLAIN = bytes(VNET_HDR_SIZE)
-VNET_VALID = VNET_HDR.pack(VIRTIO_NET_HDR_F_DATA_VALID, 0, 0, 0, 0, 0)
-VNET_TCP4 = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 16)
-VNET_UDP4 = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 6)
-GSO_WORD = {VIRTIO_NET_HDR_GSO_TCPV4: GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6: GSO_TCPV6}
-GSO_VNET = {word: kind for kind, word in GSO_WORD.items()}
-GSO_ETHERTYPE = {GSO_TCPV4: ETH_P_IP, GSO_TCPV6: ETH_P_IPV6}
-GSO_BY_FRAGS = 0xFFFF  # a segment size that Linux keeps for itself
+VNET_PLAIN: Final = bytes(VNET_HDR_SIZE)
+VNET_VALID: Final = VNET_HDR.pack(VIRTIO_NET_HDR_F_DATA_VALID, 0, 0, 0, 0, 0)
+VNET_TCP4: Final = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 16)
+VNET_UDP4: Final = VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 34, 6)
+GSO_WORD: Final = {VIRTIO_NET_HDR_GSO_TCPV4: GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6: GSO_TCPV6}
+GSO_VNET: Final = {word: kind for kind, word in GSO_WORD.items()}
+GSO_ETHERTYPE: Final = {GSO_TCPV4: ETH_P_IP, GSO_TCPV6: ETH_P_IPV6}
+GSO_BY_FRAGS: Final = 0xFFFF  # a segment size that Linux keeps for itself
 
-MAC_TEXT = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
+MAC_TEXT: Final = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
 
 
 def mac_bytes(text: str) -> bytes | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Protocol
+from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.frame.chain import (
@@ -36,13 +36,13 @@ from xnet.frame.ether import (
     wire_length,
 )
 
-U16 = Struct(">H")
-U32 = Struct(">I")
-UDP_CHECKSUM = 6
-TCP_FIN_PSH = 0x09
-MOST_SEGMENTS = 0x10000 // 8
+U16: Final = Struct(">H")
+U32: Final = Struct(">I")
+UDP_CHECKSUM: Final = 6
+TCP_FIN_PSH: Final = 0x09
+MOST_SEGMENTS: Final = 0x10000 // 8
 """Of one frame: Linux' own least segment is 8 bytes, and a lying guest must not keep everybody waiting."""
-KIND = GSO_TYPE_MASK | CSUM_BLANK
+KIND: Final = GSO_TYPE_MASK | CSUM_BLANK
 """The bits of a word that say what the far side must be able to do."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 CopyOp = tuple[int, int, int, int, int, int, int, int]
 """One GNTTABOP_copy: (src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags).
@@ -21,7 +21,7 @@ CopyOp = tuple[int, int, int, int, int, int, int, int]
 number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
 """
 
-COPY_RUN = 0x8000
+COPY_RUN: Final = 0x8000
 """Flag of a CopyOp, ours: it stands for as many ops as `length` needs pages, on consecutive references or pages on both
 sides, each from offset 0. All of them are checked as the single ops they stand for; the status is the first failure's.
 """

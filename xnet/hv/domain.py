@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.event_channel import (
@@ -45,8 +45,10 @@ from xnet.hv.ports import Ports, PortTable
 from xnet.mem import Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 
-ENTRY = GRANT_ENTRY_V1.size
-SEL_WORD, PENDING_WORD, MASK_WORD = EVTCHN_PENDING_SEL // 8, EVTCHN_PENDING // 8, EVTCHN_MASK // 8
+ENTRY: Final = GRANT_ENTRY_V1.size
+SEL_WORD: Final = EVTCHN_PENDING_SEL // 8
+PENDING_WORD: Final = EVTCHN_PENDING // 8
+MASK_WORD: Final = EVTCHN_MASK // 8
 
 
 class DomainState(Enum):

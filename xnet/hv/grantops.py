@@ -6,6 +6,7 @@ Each element of a batch has its own GNTST status, and they run in order. Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import (
@@ -27,13 +28,17 @@ from xnet.hv.api import COPY_RUN, CopyOp
 from xnet.hv.grants import GrantTable, Tracked
 from xnet.mem import Machine
 
-SELF, SHIFT, PAGE = DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-FROM_GREF, TO_GREF = GNTCOPY_source_gref, GNTCOPY_dest_gref
-READONLY, ACCESS = GTF_readonly, GTF_permit_access
-FAR = 1 << 62
-KNOWN_RUNS = 4096
+SELF: Final = DOMID_SELF
+SHIFT: Final = PAGE_SHIFT
+PAGE: Final = PAGE_SIZE
+FROM_GREF: Final = GNTCOPY_source_gref
+TO_GREF: Final = GNTCOPY_dest_gref
+READONLY: Final = GTF_readonly
+ACCESS: Final = GTF_permit_access
+FAR: Final = 1 << 62
+KNOWN_RUNS: Final = 4096
 """Runs of one table remembered before all are forgotten."""
-MAX_RUN = 256
+MAX_RUN: Final = 256
 """Most pages of a COPY_RUN that is not plainly right, so that a wrong length costs no more than a table's frame."""
 
 

@@ -9,6 +9,7 @@ the entry. Source: xen/common/grant_table.c, _set_status_v1 and the act->pin rul
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from xnet.abi.xen.grant_table import (
     GRANT_ENTRIES_PER_FRAME,
@@ -23,10 +24,10 @@ from xnet.abi.xen.grant_table import (
 )
 from xnet.mem import Machine, Physmap, Window
 
-GTF_sub_page = 0x100
+GTF_sub_page: Final = 0x100
 """Version 2 only: not a whole page, so it cannot be mapped."""
 
-MAX_PINS = 128
+MAX_PINS: Final = 128
 """Uses of one kind at once: Xen keeps each count in 8 bits and refuses when the top one is set."""
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from xnet.abi.xen.event_channel import (
     EVTCHN_MASK,
@@ -29,7 +30,7 @@ from xnet.abi.xen.event_channel import (
 from xnet.errors import HypercallError
 from xnet.hv.runqueue import Runnable
 
-MAX_PORTS = 1023
+MAX_PORTS: Final = 1023
 """Highest port of a domain unless told otherwise (libxl's max_event_channels)."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from xnet.frame import Chain, Client
 from xnet.mac.vswitch import Switch
 
-ROOM = 1 << 16
+ROOM: Final = 1 << 16
 """Frames a vnic always takes: a switch port accepts, and its receivers drop by name."""
 
 

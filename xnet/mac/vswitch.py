@@ -17,20 +17,20 @@ Source: illumos, mac_tx and mac_rx (2009).
 from __future__ import annotations
 
 from struct import Struct
-from typing import Protocol
+from typing import Final, Protocol
 
 from xnet.errors import XnetError
 from xnet.frame import ETH_HLEN, Chain, Frame, Link, Piece, head, is_multicast, own, wire_length
 from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text
 
-ETHERNET = Struct(">6s6xH").unpack_from  # destination type
-RUNT = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
-TAG = Struct(">HH")  # type tci
-TAG_AT = 12
-VID_MASK = 0x0FFF
-VID_MAX = 4094
+ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
+RUNT: Final = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
+TAG: Final = Struct(">HH")  # type tci
+TAG_AT: Final = 12
+VID_MASK: Final = 0x0FFF
+VID_MAX: Final = 4094
 
-ROOM = 1 << 16
+ROOM: Final = 1 << 16
 
 
 class MacError(XnetError):

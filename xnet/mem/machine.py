@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SHIFT
 from xnet.errors import HostError, HypercallError
 from xnet.mem.pool import Pool
 
-FREE = 0xFFFF
+FREE: Final = 0xFFFF
 """Owner of a frame that nobody has."""
 
-UNPOPULATED = 0x8000
+UNPOPULATED: Final = 0x8000
 """Added to the owner's domid while no memory stands behind the frame (Xen: populate on demand)."""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from typing import Final
 
 from xnet.mem.machine import Window
 
-NO_FRAME = 0xFFFF_FFFF
+NO_FRAME: Final = 0xFFFF_FFFF
 """Entry of a pfn that has nothing under it."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
@@ -33,24 +34,24 @@ from xnet.netif.gather import BadRing, Packet, Slots, next_packet, responses
 from xnet.netif.transport import CopyDeliver, CopyFetch, MapFetch
 from xnet.ring import BackRing, RingError
 
-TX_BURST = 64
+TX_BURST: Final = 64
 """Packets taken off a tx ring in one go."""
-WAITING_BYTES = 128 * PAGE_SIZE
+WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
-WAITING_TICKS = 10
+WAITING_TICKS: Final = 10
 """Ticks (seconds) a frame waits before it is dropped: Linux's rx_drain_timeout_msecs."""
 
-RX_FLAGS = (
+RX_FLAGS: Final = (
     0,
     NETRXF_csum_blank | NETRXF_data_validated,
     NETRXF_data_validated,
     NETRXF_csum_blank | NETRXF_data_validated,
 )
 """netif rx flags by the two low bits of the offload word; a blank checksum is always also validated data."""
-MOST_SLOTS = 17
+MOST_SLOTS: Final = 17
 """Slots of the largest frame: 16 pages of data and the GSO extra."""
-MORE_FLAGS = memoryview(array("H", [NETRXF_more_data] * MOST_SLOTS))
-FULL_SIZES = memoryview(array("H", [PAGE_SIZE] * MOST_SLOTS))
+MORE_FLAGS: Final = memoryview(array("H", [NETRXF_more_data] * MOST_SLOTS))
+FULL_SIZES: Final = memoryview(array("H", [PAGE_SIZE] * MOST_SLOTS))
 """Columns of the rx slots in the middle of a frame."""
 
 

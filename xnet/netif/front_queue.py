@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
@@ -47,15 +48,15 @@ from xnet.netif.assemble import assemble
 from xnet.netif.gather import BadRing
 from xnet.ring import FrontRing
 
-RESERVE_PAGES = 17
+RESERVE_PAGES: Final = 17
 """Pages reserved for a frame of unknown length: 64 KiB, and one to notice what is too long."""
-TX_PAGES = RING_SLOTS + 2 * RESERVE_PAGES
+TX_PAGES: Final = RING_SLOTS + 2 * RESERVE_PAGES
 """A ringful of pages in flight, and still a run free for the next frame, the end of the arena notwithstanding."""
-TX_SLOTS = XEN_NETIF_NR_SLOTS_MIN + 1
+TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
 
-GRANT_SIZE = 8
-IDS = list(range(TX_PAGES))
+GRANT_SIZE: Final = 8
+IDS: Final = list(range(TX_PAGES))
 
 
 class FrontQueue:

@@ -10,7 +10,7 @@ Linux repairs and no known frontend sends, is dropped; so is a multicast filter'
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
@@ -35,8 +35,8 @@ from xnet.abi.xen.netif import (
 from xnet.errors import XnetError
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
 
-ETH_HLEN = 14
-FATAL_LATER_SLOTS = 20
+ETH_HLEN: Final = 14
+FATAL_LATER_SLOTS: Final = 20
 """Slots after the first at which Linux gives the vif up (module parameter fatal_skb_slots)."""
 
 Segment = tuple[int, int, int]

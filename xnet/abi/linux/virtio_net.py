@@ -11,16 +11,17 @@
 """
 
 from struct import Struct
+from typing import Final
 
-VNET_HDR = Struct("<BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
-VNET_HDR_SIZE = 10
+VNET_HDR: Final = Struct("<BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
+VNET_HDR_SIZE: Final = 10
 assert VNET_HDR.size == VNET_HDR_SIZE
 
-VIRTIO_NET_HDR_F_NEEDS_CSUM = 1
-VIRTIO_NET_HDR_F_DATA_VALID = 2
+VIRTIO_NET_HDR_F_NEEDS_CSUM: Final = 1
+VIRTIO_NET_HDR_F_DATA_VALID: Final = 2
 
-VIRTIO_NET_HDR_GSO_NONE = 0
-VIRTIO_NET_HDR_GSO_TCPV4 = 1
-VIRTIO_NET_HDR_GSO_UDP = 3
-VIRTIO_NET_HDR_GSO_TCPV6 = 4
-VIRTIO_NET_HDR_GSO_ECN = 0x80
+VIRTIO_NET_HDR_GSO_NONE: Final = 0
+VIRTIO_NET_HDR_GSO_TCPV4: Final = 1
+VIRTIO_NET_HDR_GSO_UDP: Final = 3
+VIRTIO_NET_HDR_GSO_TCPV6: Final = 4
+VIRTIO_NET_HDR_GSO_ECN: Final = 0x80

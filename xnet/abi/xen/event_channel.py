@@ -13,16 +13,18 @@ offset  size  name                     meaning
 ======  ====  =======================  =======================================================
 """
 
-EVTCHN_UPCALL_PENDING = 0
-EVTCHN_UPCALL_MASK = 1
-EVTCHN_PENDING_SEL = 8
-EVTCHN_PENDING = 2048
-EVTCHN_MASK = 2560
-EVTCHN_2L_NR_CHANNELS = 4096
+from typing import Final
+
+EVTCHN_UPCALL_PENDING: Final = 0
+EVTCHN_UPCALL_MASK: Final = 1
+EVTCHN_PENDING_SEL: Final = 8
+EVTCHN_PENDING: Final = 2048
+EVTCHN_MASK: Final = 2560
+EVTCHN_2L_NR_CHANNELS: Final = 4096
 """Ports of a 64-bit domain with the 2-level ABI; 0 is never given out."""
 
-EVTCHNSTAT_closed = 0
-EVTCHNSTAT_unbound = 1
-EVTCHNSTAT_interdomain = 2
-EVTCHNSTAT_virq = 4
-EVTCHNSTAT_ipi = 5
+EVTCHNSTAT_closed: Final = 0
+EVTCHNSTAT_unbound: Final = 1
+EVTCHNSTAT_interdomain: Final = 2
+EVTCHNSTAT_virq: Final = 4
+EVTCHNSTAT_ipi: Final = 5

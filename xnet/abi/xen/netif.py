@@ -22,12 +22,13 @@ Beware: bits 0 and 1 mean csum_blank and data_validated on tx, and the other way
 """
 
 from struct import Struct
+from typing import Final
 
-TX_REQUEST = Struct("<IHHHH")  # gref offset flags id size
-TX_RESPONSE = Struct("<Hh")  # id status
-RX_REQUEST = Struct("<HHI")  # id pad gref
-RX_RESPONSE = Struct("<HHHh")  # id offset flags status
-EXTRA_GSO = Struct("<BBHBBH")  # type flags size gso_type pad features
+TX_REQUEST: Final = Struct("<IHHHH")  # gref offset flags id size
+TX_RESPONSE: Final = Struct("<Hh")  # id status
+RX_REQUEST: Final = Struct("<HHI")  # id pad gref
+RX_RESPONSE: Final = Struct("<HHHh")  # id offset flags status
+EXTRA_GSO: Final = Struct("<BBHBBH")  # type flags size gso_type pad features
 assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EXTRA_GSO.size) == (
     12,
     4,
@@ -36,47 +37,47 @@ assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EX
     8,
 )
 
-TX_SLOT_SIZE = 12
-RX_SLOT_SIZE = 8
-RING_SLOTS = 256
+TX_SLOT_SIZE: Final = 12
+RX_SLOT_SIZE: Final = 8
+RING_SLOTS: Final = 256
 """Slots in each data ring (one 4 KiB page)."""
 
-NETTXF_csum_blank = 1
-NETTXF_data_validated = 2
-NETTXF_more_data = 4
-NETTXF_extra_info = 8
+NETTXF_csum_blank: Final = 1
+NETTXF_data_validated: Final = 2
+NETTXF_more_data: Final = 4
+NETTXF_extra_info: Final = 8
 
-NETRXF_data_validated = 1
-NETRXF_csum_blank = 2
-NETRXF_more_data = 4
-NETRXF_extra_info = 8
-NETRXF_gso_prefix = 16
+NETRXF_data_validated: Final = 1
+NETRXF_csum_blank: Final = 2
+NETRXF_more_data: Final = 4
+NETRXF_extra_info: Final = 8
+NETRXF_gso_prefix: Final = 16
 
-XEN_NETIF_EXTRA_TYPE_NONE = 0
-XEN_NETIF_EXTRA_TYPE_GSO = 1
-XEN_NETIF_EXTRA_TYPE_MCAST_ADD = 2
-XEN_NETIF_EXTRA_TYPE_MCAST_DEL = 3
-XEN_NETIF_EXTRA_TYPE_HASH = 4
-XEN_NETIF_EXTRA_TYPE_MAX = 5
-XEN_NETIF_EXTRA_FLAG_MORE = 1
+XEN_NETIF_EXTRA_TYPE_NONE: Final = 0
+XEN_NETIF_EXTRA_TYPE_GSO: Final = 1
+XEN_NETIF_EXTRA_TYPE_MCAST_ADD: Final = 2
+XEN_NETIF_EXTRA_TYPE_MCAST_DEL: Final = 3
+XEN_NETIF_EXTRA_TYPE_HASH: Final = 4
+XEN_NETIF_EXTRA_TYPE_MAX: Final = 5
+XEN_NETIF_EXTRA_FLAG_MORE: Final = 1
 
-XEN_NETIF_GSO_TYPE_NONE = 0
-XEN_NETIF_GSO_TYPE_TCPV4 = 1
-XEN_NETIF_GSO_TYPE_TCPV6 = 2
+XEN_NETIF_GSO_TYPE_NONE: Final = 0
+XEN_NETIF_GSO_TYPE_TCPV4: Final = 1
+XEN_NETIF_GSO_TYPE_TCPV6: Final = 2
 
-XEN_NETIF_RSP_OKAY = 0
-XEN_NETIF_RSP_NULL = 1
-XEN_NETIF_RSP_ERROR = -1
-XEN_NETIF_RSP_DROPPED = -2
+XEN_NETIF_RSP_OKAY: Final = 0
+XEN_NETIF_RSP_NULL: Final = 1
+XEN_NETIF_RSP_ERROR: Final = -1
+XEN_NETIF_RSP_DROPPED: Final = -2
 
-XEN_NETIF_MAX_TX_SIZE = 0xFFFF
+XEN_NETIF_MAX_TX_SIZE: Final = 0xFFFF
 """Largest packet in bytes, Ethernet header included: sizes are 16 bits."""
 
-XEN_NETIF_NR_SLOTS_MIN = 18
+XEN_NETIF_NR_SLOTS_MIN: Final = 18
 """Data slots per packet that every backend takes; extras do not count."""
 
-TX_FLAG_NAMES = {1: "csum_blank", 2: "data_validated", 4: "more_data", 8: "extra_info"}
-RX_FLAG_NAMES = {1: "data_validated", 2: "csum_blank", 4: "more_data", 8: "extra_info", 16: "gso_prefix"}
+TX_FLAG_NAMES: Final = {1: "csum_blank", 2: "data_validated", 4: "more_data", 8: "extra_info"}
+RX_FLAG_NAMES: Final = {1: "data_validated", 2: "csum_blank", 4: "more_data", 8: "extra_info", 16: "gso_prefix"}
 
 
 def flag_names(flags: int, names: dict[int, str]) -> str:

@@ -14,13 +14,18 @@ offset  size  name        written by   meaning
 All four indices are free-running 32-bit counters; the slot of an index is ``index & (nr_ents - 1)``.
 """
 
+from typing import Final
+
 from xnet.abi.xen import PAGE_SIZE
 
-REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT = 0, 1, 2, 3
+REQ_PROD: Final = 0
+REQ_EVENT: Final = 1
+RSP_PROD: Final = 2
+RSP_EVENT: Final = 3
 """Positions of the indices in the page seen as native u32 words."""
 
-HEADER_SIZE = 64
-MASK32 = 0xFFFFFFFF
+HEADER_SIZE: Final = 64
+MASK32: Final = 0xFFFFFFFF
 
 
 def nr_ents(slot_size: int, page_size: int = PAGE_SIZE) -> int:

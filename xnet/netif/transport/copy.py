@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
@@ -14,8 +14,8 @@ from xnet.hv.api import COPY_RUN, CopyOp, Xen
 if TYPE_CHECKING:
     from xnet.netif.gather import Packet, Segment
 
-PAGE_MASK = PAGE_SIZE - 1
-BOTH_GREFS = GNTCOPY_source_gref | GNTCOPY_dest_gref
+PAGE_MASK: Final = PAGE_SIZE - 1
+BOTH_GREFS: Final = GNTCOPY_source_gref | GNTCOPY_dest_gref
 
 
 class CopyFetch:
