@@ -35,7 +35,12 @@ class Handshake(RuleBasedStateMachine):
 
     def plug(self) -> None:
         self.vif = self.world.vif(self.guest)
-        self.plugged = self.running = self.open = self.honest = True
+        self.plugged = self.open = self.honest = True
+
+    @property
+    def running(self) -> bool:
+        """There is a backend driver: nobody killed it, and no frontend said that it was gone (state 0)."""
+        return not self.vif.netback.over
 
     def retire(self, vif: Vif) -> None:
         """Its drivers are unloaded with their device."""
@@ -75,22 +80,22 @@ class Handshake(RuleBasedStateMachine):
     @rule()
     def back_dies(self) -> None:
         self.vif.netback.stop()
-        self.running = False
 
     @precondition(lambda self: self.plugged and not self.running)
     @rule()
     def back_is_started_again(self) -> None:
         self.vif.netback = self.vif.make_netback()
+        self.vif.gone = 0
         self.vif.netback.start()
-        self.running = True
 
     # --- the toolstack
 
     @precondition(lambda self: self.plugged)
     @rule()
     def unplug(self) -> None:
+        running = self.running
         self.world.unplug(self.vif)
-        if self.running:
+        if running:
             assert self.vif.gone == 1
         assert self.vif.wire.queue is None
         assert self.world.read(self.vif.back_home) is None
