@@ -54,6 +54,9 @@ WIRES = (
 DOM0 = 254
 """dom0's host number on every bridge; a guest's is its place in the lab, from 1."""
 
+PEER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("peer.py")))
+"""A script of ours that sends and takes random bytes, as a command line."""
+
 Features = Mapping[str, bool]
 
 
@@ -127,18 +130,31 @@ class Background:
             pytest.fail(f"did not say {what!r}: {self.lines}")
 
     async def end(self, number: int = signal.SIGKILL) -> list[str]:
-        """Signal it and all it started, wait; its lines."""
+        """Signal what runs in the guest, wait for it and for all it started; its lines."""
         if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+            for pid in inside(self.process.pid) or [self.process.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self.process.wait()
-                await self.reader
-        except TimeoutError:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            raise
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.reader
         return self.lines
+
+
+def inside(nsenter: int) -> list[int]:
+    """nsenter's child, which is what runs in the guest; nothing where the tool itself was started.
+
+    The child is what to kill: with nsenter dead its corpse is left to the machine's pid 1, and a guest's end waits for
+    that one to bury it.
+    """
+    with suppress(OSError):
+        if Path(f"/proc/{nsenter}/comm").read_text() == "nsenter\n":
+            return [int(pid) for pid in Path(f"/proc/{nsenter}/task/{nsenter}/children").read_text().split()]
+    return []
 
 
 class Running:
@@ -194,9 +210,13 @@ class Running:
         finally:
             await tool.end()
 
-    async def python(self, where: str, script: Path, *argv: str, status: int | None = 0) -> str:
-        """A script of the tests in a domain."""
-        return await self.run(where, sys.executable, "-I", "-S", str(script), *argv, status=status)
+    async def swap(self, one: str, other: str, address: str, length: int) -> None:
+        """So many random bytes from one domain to the other, and back on the same connection: none is changed."""
+        async with self.background(other, *PEER, "serve", str(length), says="listening") as server:
+            said = await self.run(one, *PEER, "swap", address, str(length))
+            await server.says("sent")
+        _, sent, _, took = said.split()
+        assert server.lines[-1] == f"sent {took} took {sent}"
 
     def vif(self, guest: str, wire: Wire) -> dict[str, dict[str, int]]:
         """Counters of both ends of a guest's vif."""
@@ -231,6 +251,12 @@ def boot() -> Boot:
 def lab() -> MakeLab:
     """Makes a lab with guests of the names given; see `lab_of`."""
     return lab_of
+
+
+@pytest.fixture
+def peer() -> tuple[str, ...]:
+    """The command line of peer.py."""
+    return PEER
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

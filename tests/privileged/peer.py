@@ -1,8 +1,10 @@
 """One end of a transfer of random bytes over TCP, run inside a guest or dom0; needs nothing but Python.
 
-``peer.py serve``              take one connection on PORT, answer with the SHA-256 of what came, print it
-``peer.py send HOST BYTES``    send random bytes there, print the SHA-256 of what was sent and of what arrived
-``peer.py http BYTES``         serve one GET of random bytes on PORT, print their SHA-256
+``peer.py serve BYTES``        take one connection on PORT, take all it sends, send that many back
+``peer.py swap HOST BYTES``    send that many there, take what comes back
+``peer.py http BYTES``         serve one GET of that many on PORT
+
+Each prints the SHA-256 of what it sent and of what it took.
 """
 
 from __future__ import annotations
@@ -45,21 +47,25 @@ def pour(data: Iterator[bytes], into: socket.socket) -> str:
     return digest.hexdigest()
 
 
-def serve() -> None:
+def drain(peer: socket.socket) -> str:
+    """Take all that comes; its SHA-256."""
     digest = hashlib.sha256()
+    while data := peer.recv(BLOCK):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def serve(length: int) -> None:
     with listen() as peer:
-        while data := peer.recv(BLOCK):
-            digest.update(data)
-        peer.sendall(digest.hexdigest().encode())
-    print(digest.hexdigest())
+        taken = drain(peer)
+        print("sent", pour(blocks(length), peer), "took", taken)
 
 
-def send(host: str, length: int) -> None:
+def swap(host: str, length: int) -> None:
     with socket.create_connection((host, PORT), timeout=30) as peer:
         sent = pour(blocks(length), peer)
         peer.shutdown(socket.SHUT_WR)
-        arrived = peer.makefile().read()
-    print(sent, arrived)
+        print("sent", sent, "took", drain(peer))
 
 
 def http(length: int) -> None:
@@ -67,14 +73,14 @@ def http(length: int) -> None:
         request = peer.recv(BLOCK)
         assert request.startswith(b"GET / HTTP/1.1\r\n"), request
         peer.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n".encode())
-        print(pour(blocks(length), peer))
+        print("sent", pour(blocks(length), peer))
 
 
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     if verb == "serve":
-        serve()
-    elif verb == "send":
-        send(rest[0], int(rest[1]))
+        serve(int(rest[0]))
+    elif verb == "swap":
+        swap(rest[0], int(rest[1]))
     else:
         http(int(rest[0]))

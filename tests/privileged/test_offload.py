@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module")]
 
-PEER = Path(__file__).with_name("peer.py")
+MIB = 1 << 20
 CSUM = {"csum-offload": False, "ipv6-csum-offload": False}
 GSO = {"gso-tcpv4": False, "gso-tcpv6": False}
 
@@ -42,20 +42,22 @@ async def test_ethtool_shows_what_was_negotiated(
             assert shown["tx-tcp6-segmentation"] == tso6
 
 
-async def seen(running: Running, where: str, device: str, way: str, source: str, target: str, address: str) -> str:
-    """What tcpdump says in a guest of the first 40 TCP segments of a transfer that carry data."""
-    dump = ["tcpdump", "-i", device, "-Q", way, "-n", "-vv", "-l", "--immediate-mode", "-c", "40"]
-    data = "(tcp and dst port 7777 and len > 200) or (ip6 proto 6 and dst port 7777 and len > 200)"
-    async with (
-        running.background(where, *dump, data, says="listening on") as tcpdump,
-        running.background(target, sys.executable, "-I", "-S", str(PEER), "serve", says="listening"),
-    ):
-        sent, arrived = (await running.python(source, PEER, "send", address, str(4 << 20))).split()
-        assert sent == arrived
+@asynccontextmanager
+async def watched(running: Running, where: str, device: str, way: str) -> AsyncIterator[list[str]]:
+    """What tcpdump says there of the first 40 TCP segments with data to or from a transfer; all of it at the end."""
+    data = "port 7777 and ((tcp and len > 200) or (ip6 proto 6 and len > 200))"
+    command = ["tcpdump", "-i", device, "-Q", way, "-n", "-vv", "-l", "--immediate-mode", "-c", "40", data]
+    async with running.background(where, *command, says="listening on") as tcpdump:
+        yield tcpdump.lines
         await tcpdump.says("packets received by filter")
-        return "\n".join(tcpdump.lines)
 
 
+def lengths(lines: list[str]) -> list[int]:
+    """Data bytes of each segment."""
+    return [int(found[1]) for line in lines if (found := re.search(r", length (\d+)$", line))]
+
+
+@pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])
 @pytest.mark.parametrize("family", [4, 6])
 async def test_checksums_are_whole_when_an_end_cannot_finish_them(
     boot: Boot, lab: MakeLab, wires: tuple[Wire, ...], family: int
@@ -63,22 +65,27 @@ async def test_checksums_are_whole_when_an_end_cannot_finish_them(
     """b can neither take blank checksums nor leave them blank: what it gets and what it sends is summed."""
     async with boot(lab("a", "b", frontend={"b": CSUM})) as running:
         for wire in wires:
-            into_b = await seen(running, "b", wire.device, "in", "a", "b", wire.at(family, 2))
-            out_of_b = await seen(running, "b", wire.device, "out", "b", "a", wire.at(family, 1))
-            for said in (into_b, out_of_b):
-                assert len(re.findall(r"cksum 0x\w+ \(correct\)", said)) >= 30, said
+            async with (
+                watched(running, "b", wire.device, "in") as into_b,
+                watched(running, "b", wire.device, "out") as out_of_b,
+            ):
+                await running.swap("a", "b", wire.at(family, 2), MIB)
+            for said in ("\n".join(into_b), "\n".join(out_of_b)):
+                assert len(re.findall(r"cksum 0x\w+ \(correct\)", said)) >= 40, said
                 assert "incorrect" not in said, said
 
 
+@pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])
 @pytest.mark.parametrize("family", [4, 6])
 async def test_large_frames_are_segmented_for_a_guest_that_cannot_take_them(
     boot: Boot, lab: MakeLab, wires: tuple[Wire, ...], family: int
 ) -> None:
     async with boot(lab("a", "b", frontend={"b": GSO})) as running:
         for wire in wires:
-            said = await seen(running, "b", wire.device, "in", "a", "b", wire.at(family, 2))
-            lengths = [int(length) for length in re.findall(r", length (\d+)$", said, re.M)]
-            assert len(lengths) >= 30, said
-            assert max(lengths) <= 1460, said
-            out = await seen(running, "a", wire.device, "out", "a", "b", wire.at(family, 2))
-            assert max(int(length) for length in re.findall(r", length (\d+)$", out, re.M)) > 1460, out
+            async with (
+                watched(running, "a", wire.device, "out") as out_of_a,
+                watched(running, "b", wire.device, "in") as into_b,
+            ):
+                await running.swap("a", "b", wire.at(family, 2), 4 * MIB)
+            assert len(lengths(into_b)) >= 40
+            assert max(lengths(out_of_a)) > 1460 >= max(lengths(into_b))
