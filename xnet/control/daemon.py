@@ -11,6 +11,7 @@ The fork comes before the heavy imports, and whoever waits learns at once why a 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -33,6 +34,8 @@ BOOT_S = 30.0
 """How long vifs may take until Connected."""
 TEARDOWN_S = 1.7
 """How long an orderly end may take before the process just ends."""
+GC_THRESHOLD = 50_000
+"""Objects between two looks for garbage in cycles: a burst of frames makes thousands of tuples, and no cycle."""
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[[str], None]
@@ -132,6 +135,7 @@ def run(
 
     Raises XnetError when it cannot boot, Interrupted when a signal came before it had.
     """
+    gc.set_threshold(GC_THRESHOLD)
     ready = False
 
     def now_ready() -> None:

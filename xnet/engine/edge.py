@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.turn import Turn
-from xnet.frame import Chain, Client, Frame, own
+from xnet.frame import MOST_PAGES, Chain, Client, Frame, own, pages_of
 from xnet.frame.arena import Arena
 from xnet.frame.ether import offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
@@ -108,6 +108,9 @@ class Pump:
                     self.pause()
                     return
                 length = readv(fd, (header, view)) - VNET_HDR_SIZE
+                if length <= 0:
+                    self.count("read_empty", 1)
+                    break
                 word = offload_word(header, view, length)
                 if word is None:
                     word = complete(header, view, length)
@@ -226,7 +229,8 @@ class TapLink:
         self.client: Client | None = None
         self.chain = Chain(memory)
         self.base = self.top = self.mark = -1
-        self.limit = 0
+        self.left = 0
+        """Pages the client still takes of this burst."""
         self.pump = Pump(loop, fd, self, turn)
         self.pump.drained = self.drained
 
@@ -264,14 +268,14 @@ class TapLink:
             client = self.client
             if client is None:
                 return None
-            self.limit = client.room()
-            if not self.limit:
+            self.left = client.room()
+            if not self.left:
                 return None
             self.mark = self.arena.mark()
             self.base = self.top = self.arena.alloc(BURST_BYTES)
             if self.base < 0:
                 return None
-        elif self.top + FRAME_MAX > self.base + BURST_BYTES or len(self.chain.frames) >= self.limit:
+        elif self.top + FRAME_MAX > self.base + BURST_BYTES or self.left < MOST_PAGES:
             return None
         return self.memory[self.top : self.top + FRAME_MAX]
 
@@ -279,6 +283,7 @@ class TapLink:
         """One more frame of the burst."""
         self.chain.frames.append(own(word, self.top, length))
         self.top += (length + PAGE_SIZE - 1) & -PAGE_SIZE
+        self.left -= pages_of(length)
 
     def flush(self) -> None:  # hot
         """The burst goes to the client."""

@@ -33,7 +33,7 @@ from xnet.frame.ether import (
     vnet_header,
     wire_length,
 )
-from xnet.frame.link import Client, Link
+from xnet.frame.link import MOST_PAGES, Client, Link, pages_of
 from xnet.frame.offload import Accepts, finish_checksum, fit, segment
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "GSO_TCPV6",
     "GSO_TYPE_MASK",
     "GSO_TYPE_SHIFT",
+    "MOST_PAGES",
     "Accepts",
     "Arena",
     "Chain",
@@ -61,6 +62,7 @@ __all__ = [
     "network",
     "offload_word",
     "own",
+    "pages_of",
     "segment",
     "transport",
     "vnet_header",

@@ -7,9 +7,18 @@ Link (a tap for captures, a fault, a limit) is a Link too.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
+from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.frame.chain import Chain
+
+MOST_PAGES: Final = 17
+"""What the largest frame takes of a `Client.room`."""
+
+
+def pages_of(length: int) -> int:
+    """What a frame takes of a `Client.room`: its pages, and one for what netif sends along."""
+    return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + 1
 
 
 class Client(Protocol):
@@ -19,7 +28,7 @@ class Client(Protocol):
         """Frames toward the guest. Always accepts: queue within a bound, drop by name past it."""
 
     def room(self) -> int:
-        """Frames of the largest kind that rx takes now without queueing. A switch does not ask, a single wire may."""
+        """Pages of frames that rx takes now without queueing (`pages_of`). A switch does not ask, a single wire may."""
 
     def link_ready(self) -> None:
         """The link, once without room, has it again."""

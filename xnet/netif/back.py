@@ -187,7 +187,7 @@ class Netback(Device):
             tx = BackRing.attach_at_rsp_prod(pages[0], TX_SLOT_SIZE)
             rx = BackRing.attach_at_rsp_prod(pages[1], RX_SLOT_SIZE)
             self.accepts = agree(keys, self.features)
-            self.build_queue(tx, rx, ports)
+            self.build_queue(tx, rx, ports, notified=bool(number(keys["feature-rx-notify"])))
         except XnetError:
             self.disconnect()
             raise
@@ -210,7 +210,7 @@ class Netback(Device):
             pages.append(self.xen.window[result.addr : result.addr + PAGE_SIZE])
         return pages
 
-    def build_queue(self, tx: BackRing, rx: BackRing, remote: list[int]) -> None:
+    def build_queue(self, tx: BackRing, rx: BackRing, remote: list[int], *, notified: bool) -> None:
         """Bind the channels (one, or one each way) and start."""
         assert self.link is not None, "rings are attached after hotplug"
         assert self.accepts is not None, "features are agreed before the queue"
@@ -235,6 +235,7 @@ class Netback(Device):
             notify_rx=lambda: xen.send(rx_port),
             fail=self.rogue,
             counters=self.counters,
+            notified=notified,
         )
         self.queue = queue
         if tx_port == rx_port:

@@ -73,7 +73,9 @@ class BackQueue:
         notify_rx: Callable[[], None],
         fail: Callable[[str], None],
         counters: dict[str, int],
+        notified: bool = True,
     ) -> None:
+        """`notified`: the frontend says when it posts buffers (feature-rx-notify); else frames hardly wait for it."""
         self.xen = xen
         self.fail = fail
         self.tx_ring = tx
@@ -89,6 +91,7 @@ class BackQueue:
         self.waiting: deque[tuple[int, bytes, int]] = deque()
         self.waiting_bytes = 0
         self.ticks = 0
+        self.patience = WAITING_TICKS if notified else 0
 
     # --- tx: away from the guest
 
@@ -163,15 +166,15 @@ class BackQueue:
     # --- rx: toward the guest
 
     def room(self) -> int:
-        """Largest frames the guest has buffers for, none while others wait; the link is told when that changes."""
+        """Pages the guest has posted, none while frames wait; the link is told when that changes."""
         ring = self.rx_ring
         try:
             if not self.waiting:
-                room = ring.unconsumed_requests() // MOST_SLOTS
+                room = ring.unconsumed_requests()
                 if room:
                     return room
-                ring.want_requests(MOST_SLOTS)
-                return ring.unconsumed_requests() // MOST_SLOTS
+                ring.want_requests(1)
+                return ring.unconsumed_requests()
         except RingError as error:
             self.fail(str(error))
         return 0
@@ -287,7 +290,7 @@ class BackQueue:
         self.ticks += 1
         if self.waiting:
             self.on_rx()
-        while self.waiting and self.ticks - self.waiting[0][2] > WAITING_TICKS:
+        while self.waiting and self.ticks - self.waiting[0][2] > self.patience:
             self.waiting_bytes -= len(self.waiting.popleft()[1])
             self.drop("rx_drain_timeout", 1)
 

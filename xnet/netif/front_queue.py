@@ -81,7 +81,6 @@ class FrontQueue:
         """What the backend takes; set before the first frame."""
         pages = 2 + RING_SLOTS + TX_PAGES
         self.addr = xen.alloc_pages(pages)
-        self.pages = pages
         try:
             self.refs = xen.alloc_grefs(pages)
         except HypercallError:
@@ -335,16 +334,20 @@ class FrontQueue:
         """Give back pages and references. What the backend still holds stays granted, and is lost to us."""
         self.tx_ring.shared.release()
         self.rx_ring.shared.release()
-        entries = self.ring_grants + self.rx_grants + self.tx_grants
-        xen = self.xen
-        if xen.end_grant(self.refs, entries):
-            xen.free_grefs(self.refs, self.pages)
-            xen.free_pages(self.addr, self.pages)
-            return
-        for index in range(self.pages):
-            addr, ref = self.addr + index * PAGE_SIZE, self.refs + index
-            if xen.end_grant(ref, entries[index * GRANT_SIZE : (index + 1) * GRANT_SIZE]):
-                xen.free_grefs(ref, 1)
-                xen.free_pages(addr, 1)
-            else:
-                self.counters["grants_lost"] = self.counters.get("grants_lost", 0) + 1
+        self.give_back(self.addr, self.refs, self.ring_grants)
+        self.give_back(self.rx_addr, self.rx_refs, self.rx_grants)
+        self.give_back(self.tx_addr, self.tx_refs, self.tx_grants)
+
+    def give_back(self, addr: int, ref: int, entries: bytes) -> None:
+        """Pages and references to where they came from: at once, or one by one past those that are in use."""
+        xen, count = self.xen, len(entries) // GRANT_SIZE
+        if xen.end_grant(ref, entries):
+            xen.free_grefs(ref, count)
+            xen.free_pages(addr, count)
+        elif count == 1:
+            self.counters["grants_lost"] = self.counters.get("grants_lost", 0) + 1
+        else:
+            for index in range(count):
+                self.give_back(
+                    addr + index * PAGE_SIZE, ref + index, entries[index * GRANT_SIZE : (index + 1) * GRANT_SIZE]
+                )
