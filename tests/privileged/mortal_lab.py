@@ -44,6 +44,21 @@ vif = [{{ bridge = "xenbr0", ip = "10.0.0.1/24" }}, {{ link = "stub0", ip = "10.
 name = "b"
 vif = [{{ link = "net0", ip = "10.0.0.2/24" }}, {{ link = "stub0", ip = "10.1.0.2/24" }}]
 """
+ON_A_FOREIGN_BRIDGE = """
+[[bridge]]
+name = "foreign0"
+existing = true
+[[domain]]
+name = "c"
+vif = [{ bridge = "foreign0" }]
+"""
+FOREIGN = (
+    "link add foreign0 up type bridge",
+    "link add foreign1 up type veth peer name foreign2",
+    "link set foreign2 up master foreign0",
+    "link add xenbr9 up type bridge",
+)
+"""Devices of the machine's own where dom0 is the machine: to be used, or to be left alone, never to be changed."""
 IN_GUESTS = (
     ("a", "ping -q -f 10.0.0.2"),
     ("a", "ping -q -f 10.1.0.2"),
@@ -57,7 +72,8 @@ MOMENTS = ("booting", "up", "traffic", "teardown")
 def footprint() -> dict[str, list[str]]:
     """Links, processes, namespaces in use, mounts, state files: everything, as it is this machine's."""
     shown = subprocess.run(["ip", "-j", "link"], capture_output=True, check=True).stdout
-    links = [f"{link['ifindex']} {link['ifname']} {link['flags']}" for link in json.loads(shown)]
+    wanted = ("ifindex", "ifname", "flags", "mtu", "master")
+    links = [" ".join(f"{key}={link.get(key)}" for key in wanted) for link in json.loads(shown)]
     processes: list[str] = []
     spaces: set[str] = set()
     for entry in Path("/proc").iterdir():
@@ -201,7 +217,9 @@ def main(how: str, netns: str, times: int, seed: int) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "run", "/run"], check=True)
     RUN.mkdir()
     path = Path("/run/mortal.toml")
-    path.write_text(LAB.format(netns=netns))
+    path.write_text(LAB.format(netns=netns) + (ON_A_FOREIGN_BRIDGE if netns == "host" else ""))
+    for line in FOREIGN if netns == "host" else ():
+        subprocess.run(["ip", *line.split()], check=True)
     moments = Moments(random.Random(seed))
     figures = []
     for number in range(times):

@@ -18,9 +18,9 @@ ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"
 @pytest.mark.parametrize(
     ("how", "what", "times", "seed"),
     [
-        ("kill", "private", 20, 1),
+        ("kill", "private", 24, 1),
         ("kill", "host", 12, 2),
-        ("interrupt", "private", 6, 3),
+        ("interrupt", "private", 8, 3),
         ("interrupt", "host", 4, 4),
         ("interrupt", "demo", 2, 5),
     ],
