@@ -60,6 +60,11 @@ class FakeMachine:
             "attached": "xenbr0",
             "name": "vif1.0",
             "state": "Connected",
+            "reason": "",
+            "tx_mode": "map",
+            "rx_mode": "copy",
+            "queues": 1,
+            "event_channels": 2,
             "features": {"to_backend": {"sg": True, "gso-tcpv4": False}, "to_guest": {}},
             "statistics": {"tx": {"frames": 7}},
         }

@@ -165,6 +165,8 @@ def test_list_shows_domains_as_xl_does(pair: Path) -> None:
 def test_long_list_shows_features_and_counters(pair: Path) -> None:
     out = xnet("list", "-l").stdout
     assert "+sg -gso-tcpv4" in out
+    assert "map out of the guest, copy into it" in out
+    assert "split" in out
     assert any(line.split() == ["tx.frames", "7"] for line in out.splitlines())
 
 

@@ -51,14 +51,22 @@ def describe(domain: str, vif: dict[str, Any]) -> None:
     facts = {
         "backend": vif["backend"],
         "state": vif["state"],
+        **({"reason": vif["reason"]} if vif["reason"] else {}),
         "mac": vif["mac"],
         "mtu": vif["mtu"],
         "ip": " ".join(vif["ip"]) or "-",
+        "transport": f"{vif['tx_mode']} out of the guest, {vif['rx_mode']} into it (HVcopy)",
+        "rings and channels": f"{vif['queues']} queue, {channels(vif['event_channels'])}",
         "agreed toward dom0": features(vif["features"]["to_backend"]),
         "agreed toward the guest": features(vif["features"]["to_guest"]),
     }
     for name, value in [*facts.items(), *flat(vif["statistics"])]:
         click.echo(f"    {name:<28} {value}")
+
+
+def channels(count: int) -> str:
+    """How events travel: feature-split-event-channels or not."""
+    return {0: "no event channel", 1: "one event channel"}.get(count, "event channels split for tx and rx")
 
 
 def features(agreed: dict[str, bool]) -> str:
