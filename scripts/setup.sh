@@ -2,7 +2,7 @@
 # once. A second run finds it all in place in a fraction of a second. Progress and errors go to stderr.
 
 set -euo pipefail
-unset CDPATH PYTHONHOME PYTHONPATH
+unset CDPATH PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_USER=0 DEBIAN_FRONTEND=noninteractive
@@ -105,10 +105,19 @@ need_python() {
         die "Python 3.11 or later with its venv module is needed, and $(python3 -V 2>&1) is what there is"
 }
 
-# .venv with xnet in it (and, for "dev", the tools of the tests), renewed when pyproject.toml or the checkout's
-# place has changed. $1: run or dev.
+# The requirements that pyproject.toml names: of the build and of the package; for all but "run", of the tests too.
+requirements='
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    said = tomllib.load(file)
+project = said["project"]
+tests = [] if sys.argv[2] == "run" else project["optional-dependencies"]["dev"]
+print(*said["build-system"]["requires"], *project["dependencies"], *tests, sep="\n")
+'
+
+# .venv with what xnet needs, renewed when pyproject.toml or the checkout's place has changed. $1: run or dev.
 need_venv() {
-    local stamp=$venv/.xnet-$1 want have= extra=
+    local stamp=$venv/.xnet-$1 want have= needs
     want=$(sha256sum <"$root/pyproject.toml")
     want="${want%% *} $root"
     if "$venv/bin/python" -c '' 2>/dev/null; then
@@ -123,11 +132,47 @@ need_venv() {
         say "making .venv with $("$python" -V)"
         quietly "$python" -m venv "$venv"
     fi
-    [ "$1" = run ] || extra="[dev]"
-    say "installing xnet$extra into .venv"
-    (cd -- "$root" && quietly "$venv/bin/python" -m pip install -q -e ".$extra")
+    say "installing into .venv what xnet needs"
+    mapfile -t needs < <("$venv/bin/python" -c "$requirements" "$root/pyproject.toml" "$1")
+    quietly "$venv/bin/python" -m pip install -q "${needs[@]}"
     printf '%s\n' "$want" >"$venv/.xnet-run"
     printf '%s\n' "$want" >"$stamp"
+}
+
+# What the C compiler needs and is not there, in $lacks. Python's own headers come with a Python that is not Debian's.
+look_for_compiler() {
+    local headers
+    headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    mapfile -t lacks < <(missing gcc:gcc /usr/include/stdio.h:libc6-dev "$headers/Python.h:${headers##*/}-dev")
+}
+
+# xnet in .venv, the hot modules compiled if there is or can be a compiler (and no XNET_PURE=1); renewed when anything
+# that is installed has changed. Built from a copy, which stays: a library whose modules have not changed is not compiled again.
+need_package() {
+    local stamp=$venv/.xnet-package copy=$venv/build sources=(pyproject.toml setup.py README.md LICENSE xnet)
+    local want lacks form=compiled
+    cd -- "$root"
+    want=$(find "${sources[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+    look_for_compiler
+    [ ${#lacks[@]} -eq 0 ] && [ -z "${XNET_PURE:-}" ] || form=pure
+    [ ! -e "$stamp" ] || [ "$(<"$stamp")" != "$want $form" ] || return 0
+    if [ $form = pure ] && [ -z "${XNET_PURE:-}" ]; then
+        say "installing ${lacks[*]}, to compile the hot modules"
+        (install "${lacks[@]}") 2>/dev/null || true
+        look_for_compiler
+        [ ${#lacks[@]} -ne 0 ] || form=compiled
+    fi
+    cmp -s setup.py "$copy/setup.py" && cmp -s pyproject.toml "$copy/pyproject.toml" || rm -rf -- "$copy"
+    mkdir -p -- "$copy"
+    rm -rf -- "$copy/xnet" "$copy"/*.egg-info "$copy/.mypy_cache"
+    find "$copy" -name '*.py' -path '*/build/lib*' -delete
+    cp -R -- "${sources[@]}" "$copy/"
+    say "installing xnet into .venv, $form"
+    [ $form = compiled ] || export XNET_PURE=1
+    quietly "$venv/bin/python" -m pip install -q --no-deps --no-build-isolation --force-reinstall "$copy"
+    "$venv/bin/python" -P -c 'import sys, xnet.compiled; sys.exit(not xnet.compiled.is_compiled())' ||
+        say "no C compiler, one that fails, or XNET_PURE: xnet stays plain Python, which needs twice the CPU for every frame"
+    printf '%s\n' "$want $form" >"$stamp"
 }
 
 # What root made in somebody else's checkout belongs to them.
@@ -138,7 +183,7 @@ give_back() {
     (
         cd -- "$root"
         shopt -s nullglob
-        chown -Rh "$owner" .venv .*_cache .hypothesis build ./*.egg-info 2>/dev/null || true
+        chown -Rh "$owner" .venv .*_cache .hypothesis 2>/dev/null || true
         find xnet tests -name __pycache__ -exec chown -Rh "$owner" {} +
     )
 }
@@ -155,11 +200,13 @@ set_up() {
         need_tools "${run_tools[@]}"
         need_tun
         need_venv run
+        need_package
         ;;
     dev)
         need_tools "${test_tools[@]}"
         need_tun
         need_venv dev
+        need_package
         ;;
     check) need_venv dev ;;
     esac

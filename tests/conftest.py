@@ -20,6 +20,10 @@ from typing import Any
 import pytest
 import uvloop
 
+import xnet
+from xnet.compiled import is_compiled
+
+HOUSE = Path(__file__).parents[1] / "xnet"
 TUN = Path("/dev/net/tun")
 RUN = Path("/run/xnet")
 XEN_HEADERS = Path("/usr/include/xen/io")
@@ -36,6 +40,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="a privileged or integration test that would be skipped fails: scripts/test has set up its needs",
     )
+
+
+def pytest_report_header() -> str:
+    return f"xnet: {'compiled' if is_compiled() else 'plain Python'}, from {Path(xnet.__file__).parent}"
+
+
+def pytest_sessionstart() -> None:
+    """Tests of an installed xnet that is older than the sources beside them would prove nothing."""
+    installed = Path(xnet.__file__).parent
+    for source in HOUSE.rglob("*.py"):
+        twin = installed / source.relative_to(HOUSE)
+        if not twin.exists() or twin.read_bytes() != source.read_bytes():
+            pytest.exit(f"{twin} is not {source}: scripts/test installs it anew, python -m pytest runs the sources", 4)
 
 
 def pytest_asyncio_loop_factories(

@@ -28,6 +28,7 @@ FLOORS = {
     "hvm": 5,
     "ldc": 5,
     "host": 6,
+    "compiled": 6,
     "engine": 7,
     "control": 8,
     "bench": 8,

@@ -17,8 +17,8 @@ from typing import IO
 from xnet.bench.setup import ADDRESS, GUESTS, PREFIX_LEN, Setup, Tool, end, wait_connected
 from xnet.errors import HostError
 
-XNET = (sys.executable, "-m", "xnet")
-"""The command, whether or not it is installed in the path."""
+XNET = (sys.executable, "-P", "-m", "xnet")
+"""The command, whether or not it is installed in the path; -P: not whatever lies in the current directory."""
 SWITCH = {
     "xnbu": ('[[bridge]]\nname = "xenbr0"\n', 'bridge = "xenbr0"'),
     "xnbo": ('[[etherstub]]\nname = "stub0"\n', 'link = "stub0"'),

@@ -18,6 +18,7 @@ from xnet.bench.report import Failure, Report, Sample
 from xnet.bench.setup import Setup
 from xnet.bench.setups import Relay, c_relay, kernel_setup, python_relay, relay_setup
 from xnet.bench.workloads import RUN
+from xnet.compiled import is_compiled
 from xnet.errors import HostError
 
 Progress = Callable[[int, int, str], None]
@@ -116,6 +117,7 @@ def environment(relay: str) -> dict[str, str | int]:
         "python": platform.python_version(),
         "uvloop": _version("uvloop"),
         "xnet": _version("xnet"),
+        "compiled": "yes" if is_compiled() else "no",
         "iperf3": subprocess.run(["iperf3", "--version"], capture_output=True, text=True, check=False).stdout.split()[
             1
         ],

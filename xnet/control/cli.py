@@ -114,14 +114,17 @@ def complain(message: str, status: int) -> int:
 
 
 def show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """``--version``: what is installed."""
+    """``--version``: what is installed, and whether its hot modules are compiled."""
     if wanted:
         from importlib import metadata
 
+        from xnet.compiled import is_compiled
+
+        form = "compiled" if is_compiled() else "plain Python"
         try:
-            click.echo(f"xnet {metadata.version('xnet')}")
+            click.echo(f"xnet {metadata.version('xnet')} ({form})")
         except metadata.PackageNotFoundError:
-            click.echo("xnet (run from a checkout, not installed)")
+            click.echo(f"xnet (run from a checkout, not installed; {form})")
         context.exit()
 
 
