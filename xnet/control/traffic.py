@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,11 +66,10 @@ async def start(fds: NamespaceFds, argv: Sequence[str]) -> asyncio.subprocess.Pr
 
 async def end(process: asyncio.subprocess.Process) -> None:
     """Kill a tool that still runs, and wait for it."""
+    from xnet.host.enter import end_guest_command
+
     if process.returncode is None:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        end_guest_command(process.pid)
     await process.wait()
 
 

@@ -73,6 +73,8 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stack.aclose()
+        for name in ("host", "drivers", "switches", "uplinks", "memory"):
+            self.__dict__.pop(name, None)  # whoever keeps this object must not keep the machine's memory
 
     async def boot(self) -> None:
         """Everything up to the moment when the drivers shake hands."""

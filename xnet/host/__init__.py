@@ -22,7 +22,7 @@ Sources: tun(4) and Documentation/networking/tuntap, namespaces(7), pid_namespac
 rtnetlink(7).
 """
 
-from .enter import enter, enter_and_exec, guest_command
+from .enter import end_guest_command, enter, enter_and_exec, guest_command
 from .memory import PAGE_SIZE, MachineMemory, Window
 from .netlink import Netlink
 from .netns import NamespaceFds, open_in_netns, own_namespaces
@@ -44,6 +44,7 @@ __all__ = [
     "Watcher",
     "Window",
     "close_taps",
+    "end_guest_command",
     "enter",
     "enter_and_exec",
     "guest_command",

@@ -18,6 +18,8 @@ import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from ..errors import HostError
@@ -80,11 +82,25 @@ def enter_and_exec(fds: NamespaceFds, argv: Sequence[str], env: Mapping[str, str
     return code if code >= 0 else 128 - code
 
 
+def end_guest_command(pid: int) -> None:
+    """Kill a `guest_command` by nsenter's pid: the command first, so that nsenter reaps it and ends by itself.
+
+    Killed together, the command's corpse would go to the machine's first process, and the guest's own could not end
+    before that one has reaped it: a second here, for ever in a container whose first process does not reap.
+    """
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for victim in map(int, children or [str(pid)]):
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+
 def guest_command(fds: NamespaceFds, argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     """`argv` inside the guest for a caller that stays outside: a command line and the ``pass_fds`` it needs.
 
-    By nsenter(1). The command is its child, so end both: start it with ``start_new_session=True``, kill with
-    `os.killpg`.
+    By nsenter(1), whose child the command is: end it with `end_guest_command`.
     """
     files = {"net": fds.net, "mount": fds.mnt, "pid": fds.pid, "uts": fds.uts}
     options = [f"--{kind}=/proc/self/fd/{fd}" for kind, fd in files.items()]
