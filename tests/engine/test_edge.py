@@ -104,12 +104,34 @@ def read_all(sock: socket.socket) -> list[bytes]:
 # --- reading
 
 
+ALWAYS = float("inf")
+"""Every frame is of a stream, however slow the machine that tests it."""
+
+
+async def test_a_lone_frame_after_a_pause_is_published_without_asking_for_another(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = wire
+    sink = Buffers(8)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    for i in range(4):
+        theirs.send(PLAIN + plain(60 + i))
+    pump.stream_s = 0.0
+    pump.on_readable()
+    assert [len(burst) for burst in sink.published] == [1]
+    pump.stream_s = ALWAYS
+    pump.on_readable()
+    assert [len(burst) for burst in sink.published] == [1, 3], "what comes at once is a stream"
+    pump.close()
+
+
 async def test_a_burst_is_published_as_one_and_the_machine_runs_in_the_same_callback(
     wire: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = wire
     sink, turns = Buffers(99), []
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of(lambda: turns.append(len(sink.published))))
+    pump.stream_s = ALWAYS
     for size in (60, 1514, 9000):
         theirs.send(PLAIN + plain(size))
     pump.resume()
@@ -124,6 +146,7 @@ async def test_a_long_burst_lets_the_others_have_their_turn(wire: tuple[socket.s
     ours, theirs = wire
     sink = Buffers(1000)
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
     for i in range(BURST + 10):
         theirs.send(PLAIN + plain(60 + i))
     pump.resume()
@@ -138,6 +161,7 @@ async def test_no_room_pauses_and_the_kernel_queues_until_it_is_resumed(
     ours, theirs = wire
     sink = Buffers(2)
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
     for i in range(5):
         theirs.send(PLAIN + plain(60 + i))
     pump.resume()
@@ -163,6 +187,7 @@ async def test_room_that_the_machine_makes_is_used_in_the_same_callback(
         sink.room = 2
 
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of(reap))
+    pump.stream_s = ALWAYS
     for i in range(frames):
         theirs.send(PLAIN + plain(60 + i))
     pump.resume()
@@ -176,6 +201,7 @@ async def test_a_paused_pump_reads_nothing(wire: tuple[socket.socket, socket.soc
     ours, theirs = wire
     sink = Buffers(9)
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
     pump.resume()
     pump.pause()
     theirs.send(PLAIN + plain(60))
@@ -191,6 +217,7 @@ async def test_a_paused_pump_reads_nothing(wire: tuple[socket.socket, socket.soc
 async def test_a_pump_without_a_sink_stays_off_the_loop(wire: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = wire
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
+    pump.stream_s = ALWAYS
     theirs.send(PLAIN + plain(60))
     pump.resume()
     assert not pump.reading
@@ -216,6 +243,7 @@ async def test_the_vnet_header_becomes_the_offload_word(wire: tuple[socket.socke
     header, frame, word = READ_WORDS[name]
     sink = Buffers(1)
     pump = Pump(asyncio.get_running_loop(), wire[0].fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
     wire[1].send(header + frame)
     pump.resume()
     await passes()
@@ -227,6 +255,7 @@ async def test_a_checksum_wish_that_netif_cannot_say_is_fulfilled(wire: tuple[so
     """As an SCTP or tunnelled one: not the outer TCP or UDP header's."""
     sink = Buffers(1)
     pump = Pump(asyncio.get_running_loop(), wire[0].fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
     tagged = udp(b"abc", blank=True)
     odd = tagged[:23] + b"\x84" + tagged[24:]  # no protocol we know
     wire[1].send(VNET_HDR.pack(1, 0, 0, 0, 34, 6) + odd)
@@ -243,6 +272,7 @@ async def test_a_device_that_goes_away_is_left_and_named() -> None:
     fd = os.open("/proc/self/mem", os.O_RDWR)
     sink = Buffers(9)
     pump = Pump(asyncio.get_running_loop(), fd, sink, turn_of())
+    pump.stream_s = ALWAYS
     pump.reading = False
     pump.on_readable()
     assert pump.counters["read_EIO"] == 1
@@ -256,6 +286,7 @@ async def test_a_device_that_goes_away_is_left_and_named() -> None:
 async def test_frames_are_written_behind_their_header(wire: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = wire
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
+    pump.stream_s = ALWAYS
     big = tcp(bytes(9000), blank=True)
     pump.write_from(chain_of(plain(60), plain(5000)))
     pump.write_from(chain_of(big, word=GSO4))
@@ -271,6 +302,7 @@ async def test_frames_are_written_behind_their_header(wire: tuple[socket.socket,
 async def test_a_frame_in_pieces_is_written_as_one(wire: tuple[socket.socket, socket.socket], cut: int) -> None:
     ours, theirs = wire
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
+    pump.stream_s = ALWAYS
     frame = tcp(bytes(range(256)) * 20, blank=True)
     memory = bytearray(4 * PAGE_SIZE)
     memory[PAGE_SIZE - cut : PAGE_SIZE] = frame[:cut]
@@ -303,7 +335,9 @@ def tap_link(fd: int, turn: Turn | None = None, pages: int = 600) -> TapLink:
     memory = memoryview(bytearray(pages * PAGE_SIZE))
     arena = Arena(memory, 0, pages * PAGE_SIZE)
     loop = asyncio.get_running_loop()
-    return TapLink(loop, fd, mtu=1500, memory=memory, arena=arena, turn=turn or turn_of())
+    link = TapLink(loop, fd, mtu=1500, memory=memory, arena=arena, turn=turn or turn_of())
+    link.pump.stream_s = ALWAYS
+    return link
 
 
 def fill(link: TapLink, size: int = 1000) -> int:
@@ -388,6 +422,7 @@ async def test_closing_drops_what_is_kept_and_leaves_the_loop(wire: tuple[socket
 async def test_a_device_that_is_down_loses_frames_by_name() -> None:
     fd = os.open("/proc/self/mem", os.O_RDWR)  # as a TAP that is down: EIO
     pump = Pump(asyncio.get_running_loop(), fd, None, turn_of())
+    pump.stream_s = ALWAYS
     pump.write_from(chain_of(plain(60), plain(61)))
     assert pump.counters["write_device_down"] == 2
     assert pump.counters["written_frames"] == 0

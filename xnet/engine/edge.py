@@ -19,6 +19,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final, Protocol
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
@@ -31,6 +32,8 @@ from xnet.frame.offload import finish_checksum
 
 BURST: Final = 64
 """Frames read in one callback before others have their turn."""
+STREAM_S: Final = 0.002
+"""Frames that come sooner after a burst than this are a stream: read until there are no more."""
 ROOM: Final = 1 << 16
 FRAME_MAX: Final = 17 * PAGE_SIZE
 """Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
@@ -61,6 +64,9 @@ class Pump:
         self.header = bytearray(VNET_HDR_SIZE)
         self.reading = False
         self.counters: dict[str, int] = {"read_frames": 0, "written_frames": 0}
+        self.stream_s = STREAM_S
+        self.left_at = 0.0
+        """When the last burst was over."""
         self.held: list[tuple[bytes, ...]] = []
         self.drained: Callable[[], None] = lambda: None
         """Called when `room`, once 0, is not 0 any more."""
@@ -95,8 +101,10 @@ class Pump:
         turn.held = True
         readv, reserve, commit = os.readv, sink.reserve, sink.commit
         done = fresh = 0
+        # a lone frame after a pause is likely to be alone: do not ask for another, the loop will say if there is one
+        burst = BURST if perf_counter() - self.left_at < self.stream_s else 1
         try:
-            while done < BURST:
+            while done < burst:
                 view = reserve()
                 if view is None:
                     if fresh:
@@ -125,6 +133,7 @@ class Pump:
             self.counters["read_frames"] += done
             sink.flush()
             turn()
+            self.left_at = perf_counter()
 
     def lost(self, error: OSError) -> None:
         """The device went away under us (its namespace died): stop reading, say so in the counters."""

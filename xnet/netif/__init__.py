@@ -10,6 +10,10 @@ binds the channels while connected. A tx page is granted from request to respons
 response. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's page (map) for as
 long as the chain is lent.
 
+Why a packet is handed on before it is answered: the frame is what somebody waits for, the answer is paperwork; and a
+mapped packet may only be answered when nobody reads it any more. Responses still leave in ring order, all of a packet's
+at once, so a backend that takes over later can go on at rsp_prod.
+
 Which direction is which. tx is away from the guest and rx toward it, in both ends. An end's counters count what
 crossed the ring: a frontend's tx_packets are its backend's tx_packets.
 

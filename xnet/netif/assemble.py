@@ -13,6 +13,7 @@ from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
     RING_SLOTS,
+    RX_RESPONSE,
     RX_SLOT_SIZE,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
@@ -37,6 +38,11 @@ def assemble(data: bytes, first: int, base: int) -> tuple[list[Frame], int]:  # 
     slot k is at address ``base + k * 4096``.
     """
     count = len(data) // RX_SLOT_SIZE
+    if count == 1:
+        _, offset, flag, size = RX_RESPONSE.unpack(data)
+        if flag & (NETRXF_extra_info | NETRXF_more_data) or size < 0 or offset + size > PAGE_SIZE:
+            return [], 1
+        return [(WORDS[flag & 3], size, ((base + (first << PAGE_SHIFT) + offset, size, DOMID_SELF, 0),))], 0
     columns = memoryview(data)
     offsets, flags = columns.cast("H")[1::4].tolist(), columns.cast("H")[2::4].tolist()
     sizes = columns.cast("h")[3::4].tolist()

@@ -24,6 +24,7 @@ from xnet.abi.xen.netif import (
     RX_REQUEST,
     RX_SLOT_SIZE,
     TX_REQUEST,
+    TX_RESPONSE,
     TX_SLOT_SIZE,
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_NR_SLOTS_MIN,
@@ -228,10 +229,14 @@ class FrontQueue:
                 if ring.final_check_responses():
                     continue
                 return
-            words = memoryview(ring.take_responses(count)).cast("H")
-            ids = words[0 :: TX_SLOT_SIZE // 2].tolist()
-            statuses = words[1 :: TX_SLOT_SIZE // 2].tolist()
-            self.reap(ids, statuses)
+            data = ring.take_responses(count)
+            if count == 1:
+                ident, status = TX_RESPONSE.unpack_from(data)
+                self.reap([ident], [status])
+            else:
+                columns = memoryview(data)
+                ids = columns.cast("H")[0 :: TX_SLOT_SIZE // 2].tolist()
+                self.reap(ids, columns.cast("h")[1 :: TX_SLOT_SIZE // 2].tolist())
             if not self.in_flight:
                 self.tx_head = 0  # the pages used last are the ones in the cache
 

@@ -10,6 +10,7 @@ Linux repairs and no known frontend sends, is dropped; so is a multicast filter'
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final, NoReturn
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
@@ -28,6 +29,7 @@ from xnet.abi.xen.netif import (
     XEN_NETIF_NR_SLOTS_MIN,
     XEN_NETIF_RSP_ERROR,
     XEN_NETIF_RSP_NULL,
+    XEN_NETIF_RSP_OKAY,
     NETTXF_csum_blank,
     NETTXF_extra_info,
     NETTXF_more_data,
@@ -48,17 +50,19 @@ class BadRing(XnetError):
     """What is on the ring cannot come from a correct driver; the device's owner turns it into RoguePeer."""
 
 
-class Slots:
-    """Tx slots copied out of the ring, and their columns: slot i has its offset in halves[6 * i + 2], and so on."""
+ANSWER: Final = Struct("<Hh8x")
+"""A tx response in its slot: id, status."""
 
-    __slots__ = ("count", "data", "halves", "words")
+
+class Slots:
+    """Tx slots copied out of the ring. `halves` are their columns: slot i has its offset in halves[6 * i + 2], ..."""
+
+    __slots__ = ("count", "data", "halves")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.count = len(data) // TX_SLOT_SIZE
-        view = memoryview(data)
-        self.words = view.cast("I")
-        self.halves = view.cast("H")
+        self.halves = memoryview(data).cast("H")
 
 
 class Packet:
@@ -126,7 +130,7 @@ def is_run(slots: Slots, at: int, gref: int, length: int) -> bool:  # hot: 2 us 
         and sizes[-1] == rest
         and sizes.count(PAGE_SIZE) == later - (rest != PAGE_SIZE)
         and not any(halves[6 * at + 2 : 6 * end : 6].tolist())
-        and slots.words[3 * at : 3 * end : 3].tolist() == [*range(gref + 1, gref + 1 + later)]
+        and memoryview(slots.data).cast("I")[3 * at : 3 * end : 3].tolist() == [*range(gref + 1, gref + 1 + later)]
     )
 
 
@@ -189,6 +193,8 @@ def responses(slots: Slots, count: int, packets: list[Packet], statuses: list[li
 
     `statuses`: per packet None, or one for each data slot.
     """
+    if count == 1 and not packets[0].error:
+        return ANSWER.pack(slots.halves[4], XEN_NETIF_RSP_OKAY)
     out = bytearray(count * TX_SLOT_SIZE)
     halves = memoryview(out).cast("H")
     halves[0::6] = slots.halves[4 : 6 * count : 6]  # id, status

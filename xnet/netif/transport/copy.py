@@ -21,9 +21,6 @@ BOTH_GREFS: Final = GNTCOPY_source_gref | GNTCOPY_dest_gref
 class CopyFetch:
     """Guest pages to staging memory; the packet is the backend's own afterwards."""
 
-    lends = False
-    """Frames outlive the grants: the frontend may be answered before they are handed on."""
-
     def __init__(self, xen: Xen, domid: int, arena: Arena) -> None:
         self.xen = xen
         self.domid = domid

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 class MapFetch:
     """Guest pages, mapped read-only for as long as the chain is lent."""
 
-    lends = True
-    """The frames lie in the guest's pages: answer the frontend only after `release`."""
-
     def __init__(self, xen: Xen, domid: int) -> None:
         self.xen = xen
         self.domid = domid
