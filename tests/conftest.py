@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -47,7 +48,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionstart() -> None:
-    """Tests of an installed xnet that is older than the sources beside them would prove nothing."""
+    """Tests of an installed xnet that is older than the sources beside them would prove nothing.
+
+    And what a script starts in its background ignores Ctrl-C, for which tests and their guests could wait for ever.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     installed = Path(xnet.__file__).parent
     for source in HOUSE.rglob("*.py"):
         twin = installed / source.relative_to(HOUSE)
