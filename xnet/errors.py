@@ -1,7 +1,8 @@
 """Errors of every floor: who broke the rule decides the type.
 
 `HypercallError` and `StoreError` are answers (Xen's own codes) to a caller that asked for something impossible.
-`RoguePeer` is the other end's fault: its vif is disabled, nobody else notices. `ConfigError` is the user's lab file.
+What the other end of a ring does wrong is
+`ring.RingError` or `netif.BadRing`: its vif is disabled, nobody else notices. `ConfigError` is the user's lab file.
 `HostError` is the machine below us. "Nothing to do" and "no room" are return values, never errors.
 """
 
@@ -18,18 +19,6 @@ class HypercallError(XnetError):
     def __init__(self, status: str, what: str) -> None:
         super().__init__(f"{what}: {status}")
         self.status = status
-
-
-class RoguePeer(XnetError):
-    """The other end of a ring did what no correct driver does; the vif is disabled until it reconnects."""
-
-    def __init__(self, domid: int, vif: str, what: str, value: object = None) -> None:
-        detail = what if value is None else f"{what} ({value})"
-        super().__init__(f"{vif}: d{domid}: {detail}")
-        self.domid = domid
-        self.vif = vif
-        self.what = what
-        self.value = value
 
 
 class StoreError(XnetError):

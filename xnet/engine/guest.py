@@ -30,6 +30,7 @@ class GuestNic:
         self.tap = tap
         self.pump = Pump(loop, tap.fd, None, turn)
         self.rx = self.pump.write_from
+        self.ready = self.pump.resume
         self.mtu_changed = mtu_changed
         tap.set_carrier(False)
 
@@ -50,10 +51,6 @@ class GuestNic:
         self.pump.pause()
         self.pump.sink = None
         self.carrier(False)
-
-    def ready(self) -> None:
-        """The ring has room again."""
-        self.pump.resume()
 
     def close(self) -> Tap:
         """Leave the loop; the TAP is for the caller to close."""

@@ -95,7 +95,7 @@ class Machine:
             report=self.report,
         )
         stack.callback(self.bury)
-        self.turn.step = self.host.hypervisor.step
+        self.turn.step = self.host.hypervisor.runqueue.step
         if self.run_dir is not None:
             socket = XenstoreSocket(self.host.store, self.run_dir / "xenstored.sock")
             await socket.start()

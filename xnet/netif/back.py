@@ -12,6 +12,7 @@ connection gone. A frontend whose directory is gone, or that closes while ``onli
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from xnet.abi.xen import PAGE_SIZE
@@ -25,6 +26,7 @@ from xnet.hv.api import Mapping, Xen
 from xnet.netif.back_queue import BackQueue
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
+from xnet.netif.gather import guarded
 from xnet.netif.transport import CopyFetch, MapFetch
 from xnet.ring import BackRing
 from xnet.xenstore import Conversation, Read, Session, Write, in_transaction
@@ -231,23 +233,18 @@ class Netback(Device):
             fetcher=CopyFetch(xen, self.peer, self.arena) if copy else MapFetch(xen, self.peer),
             arena=self.arena,
             accepts=self.accepts,
-            notify_tx=lambda: xen.send(tx_port),
-            notify_rx=lambda: xen.send(rx_port),
+            notify_tx=partial(xen.send, tx_port),
+            notify_rx=partial(xen.send, rx_port),
             fail=self.rogue,
             counters=self.counters,
             notified=notified,
         )
         self.queue = queue
         if tx_port == rx_port:
-
-            def both() -> None:
-                queue.on_rx()
-                queue.on_tx()
-
-            xen.set_handler(tx_port, self.guard(both))
+            xen.set_handler(tx_port, guarded(queue.on_both, self.rogue))
         else:
-            xen.set_handler(tx_port, self.guard(queue.on_tx))
-            xen.set_handler(rx_port, self.guard(queue.on_rx))
+            xen.set_handler(tx_port, guarded(queue.on_tx, self.rogue))
+            xen.set_handler(rx_port, guarded(queue.on_rx, self.rogue))
         self.link.attach(queue)
 
     # --- the end
@@ -284,7 +281,7 @@ class Netback(Device):
     def tick(self) -> None:
         """Once a second."""
         if self.queue is not None and not self.disabled:
-            self.guard(self.queue.tick)()
+            guarded(self.queue.tick, self.rogue)()
 
     def statistics(self) -> dict[str, int]:
         """Counters since the device was made; drops and errors by cause."""

@@ -109,6 +109,11 @@ class BackQueue:
                 return  # the link says when it has room: link_ready
             self.tx_burst(available)
 
+    def on_both(self) -> None:
+        """One event channel for both rings: either may have news."""
+        self.on_rx()
+        self.on_tx()
+
     def link_ready(self) -> None:
         """The link, once without room, has it again."""
         try:

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xnet.abi.xen.xenbus import XenbusState
-from xnet.errors import RoguePeer, XnetError
+from xnet.errors import XnetError
 from xnet.hv.api import Xen
-from xnet.netif.gather import BadRing
-from xnet.ring import RingError
 from xnet.xenstore import Conversation, Session
 from xnet.xenstore.xenbus import dev_fatal, switch_state
 
@@ -119,17 +117,6 @@ class Device:
     def rogue(self, reason: str) -> None:
         """The other end broke the rules: stop touching the rings; only a reconnect helps (Linux's `disabled`)."""
         raise NotImplementedError
-
-    def guard(self, handler: Callable[[], None]) -> Callable[[], None]:
-        """An event handler that turns a rogue peer's doings into `rogue`, and lets nothing of it through."""
-
-        def guarded() -> None:
-            try:
-                handler()
-            except (RingError, BadRing, RoguePeer) as error:
-                self.rogue(str(error))
-
-        return guarded
 
     def release_ports(self) -> None:
         """Close every port of this connection."""

@@ -9,6 +9,7 @@ backend comes back to InitWait, or `open` is called, it starts again from Initia
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from xnet.abi.xen.xenbus import XenbusState
@@ -18,6 +19,7 @@ from xnet.hv.api import Xen
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
 from xnet.netif.front_queue import FrontQueue
+from xnet.netif.gather import guarded
 from xnet.xenstore import Conversation, Read, Rm, Session, Write, in_transaction
 from xnet.xenstore.xenbus import read_state
 
@@ -143,26 +145,19 @@ class Netfront(Device):
             xen,
             self.peer,
             deliver=self.nic.rx,
-            notify_tx=lambda: xen.send(tx_port),
-            notify_rx=lambda: xen.send(rx_port),
+            ready=self.nic.ready,
+            notify_tx=partial(xen.send, tx_port),
+            notify_rx=partial(xen.send, rx_port),
             counters=self.counters,
         )
         self.queue = queue
         self.broken = False
 
-        def on_tx() -> None:
-            queue.on_tx()
-            self.nic.ready()
-
-        def both() -> None:
-            queue.on_rx()
-            on_tx()
-
         if split:
-            xen.set_handler(tx_port, self.guard(on_tx))
-            xen.set_handler(rx_port, self.guard(queue.on_rx))
+            xen.set_handler(tx_port, guarded(queue.on_tx, self.rogue))
+            xen.set_handler(rx_port, guarded(queue.on_rx, self.rogue))
         else:
-            xen.set_handler(tx_port, self.guard(both))
+            xen.set_handler(tx_port, guarded(queue.on_both, self.rogue))
 
     def keys(self, *, with_queues: bool) -> dict[str, str]:
         """What a connecting frontend writes, in Linux's order."""

@@ -69,12 +69,14 @@ class FrontQueue:
         backend: int,
         *,
         deliver: Callable[[Chain], None],
+        ready: Callable[[], None],
         notify_tx: Callable[[], None],
         notify_rx: Callable[[], None],
         counters: dict[str, int],
     ) -> None:
         self.xen = xen
         self.deliver = deliver
+        self.ready = ready
         self.notify_tx = notify_tx
         self.notify_rx = notify_rx
         self.counters = counters
@@ -228,6 +230,7 @@ class FrontQueue:
             if not count:
                 if ring.final_check_responses():
                     continue
+                self.ready()
                 return
             data = ring.take_responses(count)
             if count == 1:
@@ -239,6 +242,11 @@ class FrontQueue:
                 self.reap(ids, columns.cast("h")[1 :: TX_SLOT_SIZE // 2].tolist())
             if not self.in_flight:
                 self.tx_head = 0  # the pages used last are the ones in the cache
+
+    def on_both(self) -> None:
+        """One event channel for both rings: either may have news."""
+        self.on_rx()
+        self.on_tx()
 
     def reap(self, ids: list[int], statuses: list[int]) -> None:  # hot
         """Take responses in ring order; those of a whole frame at once where the backend answered it as expected."""

@@ -1,7 +1,7 @@
 """From tx slots to whole packets, never half of one.
 
 `next_packet` reads slots that were copied out of the ring already and returns one packet and where the next begins.
-What a correct frontend can never write is fatal (RoguePeer: the vif is disabled, as Linux's netback does); what a
+What a correct frontend can never write is fatal (BadRing: the vif is disabled, as Linux's netback does it); what a
 correct one may do by accident drops the packet, each of its slots answered with ERROR. The verdicts are those of
 Linux 6.12's netback (xenvif_count_requests, xenvif_tx_build_gops); a packet whose end is not published yet is fatal
 there too, since every correct frontend publishes whole packets. Two differ: a GSO packet without csum_blank, which
@@ -10,6 +10,7 @@ Linux repairs and no known frontend sends, is dropped; so is a multicast filter'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Final, NoReturn
 
@@ -36,6 +37,7 @@ from xnet.abi.xen.netif import (
 )
 from xnet.errors import XnetError
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
+from xnet.ring import RingError
 
 ETH_HLEN: Final = 14
 FATAL_LATER_SLOTS: Final = 20
@@ -47,7 +49,7 @@ the pages of as many consecutive references as it needs, from offset 0 on."""
 
 
 class BadRing(XnetError):
-    """What is on the ring cannot come from a correct driver; the device's owner turns it into RoguePeer."""
+    """What is on the ring cannot come from a correct driver; `guarded` hands it to the device."""
 
 
 ANSWER: Final = Struct("<Hh8x")
@@ -63,6 +65,18 @@ class Slots:
         self.data = data
         self.count = len(data) // TX_SLOT_SIZE
         self.halves = memoryview(data).cast("H")
+
+
+def guarded(handler: Callable[[], None], rogue: Callable[[str], None]) -> Callable[[], None]:
+    """An event handler that hands a rogue peer's doings to `rogue` and lets nothing of it through."""
+
+    def guard() -> None:
+        try:
+            handler()
+        except (RingError, BadRing) as error:
+            rogue(str(error))
+
+    return guard
 
 
 class Packet:
