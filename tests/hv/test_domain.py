@@ -10,7 +10,8 @@ import pytest
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.event_channel import EVTCHN_MASK, EVTCHN_PENDING, EVTCHN_PENDING_SEL, EVTCHN_UPCALL_PENDING
 from xnet.abi.xen.grant_table import GTF_permit_access, GTF_readonly
-from xnet.errors import HypercallError, RoguePeer
+from xnet.errors import HypercallError
+from xnet.ring import RingError
 
 pytestmark = pytest.mark.integration
 
@@ -132,7 +133,7 @@ def test_handlers_run_in_port_order_with_their_pending_bit_already_clear(bench: 
 
 def test_a_handler_that_raises_is_reported_and_the_others_run(bench: Any) -> None:
     ran: list[str] = []
-    rogue = RoguePeer(1, "vif1.0", "request producer past the ring", 300)
+    rogue = RingError("request producer past the ring", 300)
     bug = ZeroDivisionError("a bug")
 
     def raises(error: Exception) -> None:
@@ -146,7 +147,7 @@ def test_a_handler_that_raises_is_reported_and_the_others_run(bench: Any) -> Non
     bench.hypervisor.step()
     assert ran == ["a", "b"]
     assert bench.reports == [(0, rogue), (0, bug)] * 2
-    assert "(XEN) d0: RoguePeer: vif1.0: d1: request producer past the ring (300)" in bench.hypervisor.console_lines()
+    assert "(XEN) d0: RingError: request producer past the ring (300)" in bench.hypervisor.console_lines()
 
 
 def test_a_handler_may_mask_or_close_a_port_whose_event_was_taken_together_with_its_own(bench: Any) -> None:
