@@ -84,7 +84,7 @@ class AllOrNothing(build_ext):
 
 def pure(why: BaseException) -> None:
     """Say it on the one stream that an installer shows."""
-    print(f"xnet: the hot modules stay plain Python, which needs twice the CPU a frame: {why}", file=sys.stderr)
+    print(f"xnet: the hot modules stay plain Python, which takes up to twice the CPU a frame: {why}", file=sys.stderr)
 
 
 setup(

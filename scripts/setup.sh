@@ -139,28 +139,29 @@ need_venv() {
     printf '%s\n' "$want" >"$stamp"
 }
 
-# What the C compiler needs and is not there, in $lacks. Python's own headers come with a Python that is not Debian's.
-look_for_compiler() {
+# Whether the C compiler works, and Python's headers are there; what it may lack otherwise, in $lacks.
+compiler_works() {
     local headers
     headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    gcc -fsyntax-only -I"$headers" -x c - <<<'#include <Python.h>' 2>/dev/null && return
     mapfile -t lacks < <(missing gcc:gcc /usr/include/stdio.h:libc6-dev "$headers/Python.h:${headers##*/}-dev")
+    return 1
 }
 
 # xnet in .venv, the hot modules compiled if there is or can be a compiler (and no XNET_PURE=1); renewed when anything
-# that is installed has changed. Built from a copy, which stays: a library whose modules have not changed is not compiled again.
+# that is installed has changed. Built from a copy, which stays: a library whose modules have not changed is not
+# compiled again.
 need_package() {
     local stamp=$venv/.xnet-package copy=$venv/build sources=(pyproject.toml setup.py README.md LICENSE xnet)
-    local want lacks form=compiled
+    local want lacks=() form=compiled
     cd -- "$root"
     want=$(find "${sources[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-    look_for_compiler
-    [ ${#lacks[@]} -eq 0 ] && [ -z "${XNET_PURE:-}" ] || form=pure
+    [ -z "${XNET_PURE:-}" ] && compiler_works || form=plain
     [ ! -e "$stamp" ] || [ "$(<"$stamp")" != "$want $form" ] || return 0
-    if [ $form = pure ] && [ -z "${XNET_PURE:-}" ]; then
+    if [ ${#lacks[@]} -ne 0 ]; then
         say "installing ${lacks[*]}, to compile the hot modules"
-        (install "${lacks[@]}") 2>/dev/null || true
-        look_for_compiler
-        [ ${#lacks[@]} -ne 0 ] || form=compiled
+        quietly true # the log is ours, then, and goes
+        (install "${lacks[@]}") 2>/dev/null && compiler_works && form=compiled || true
     fi
     cmp -s setup.py "$copy/setup.py" && cmp -s pyproject.toml "$copy/pyproject.toml" || rm -rf -- "$copy"
     mkdir -p -- "$copy"
@@ -171,7 +172,7 @@ need_package() {
     [ $form = compiled ] || export XNET_PURE=1
     quietly "$venv/bin/python" -m pip install -q --no-deps --no-build-isolation --force-reinstall "$copy"
     "$venv/bin/python" -P -c 'import sys, xnet.compiled; sys.exit(not xnet.compiled.is_compiled())' ||
-        say "no C compiler, one that fails, or XNET_PURE: xnet stays plain Python, which needs twice the CPU for every frame"
+        say "no C compiler, or one that fails, or XNET_PURE: xnet is plain Python here: up to twice the CPU a frame"
     printf '%s\n' "$want $form" >"$stamp"
 }
 
