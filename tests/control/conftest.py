@@ -19,6 +19,9 @@ class FakeMachine:
     """What the control floor sees of a machine. A domain named ``stuck`` never connects, ``rude`` kills the engine,
     ``sour`` raises, ``slow`` never finishes its teardown."""
 
+    spaces: Any
+    """Its guest's namespaces, which are the test's own."""
+
     def __init__(self, lab: Lab, *, on_event: Callable[[str], None] | None = None, run_dir: Path | None = None) -> None:
         self.lab = lab
         self.names = [domain.name for domain in lab.domains]
@@ -88,8 +91,7 @@ class FakeMachine:
     def namespace_fds(self, domain: str) -> Any:
         if domain != "a":
             raise XnetError(f'there is no domain "{domain}"; there are Domain-0, a')
-        fds = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt", "pid", "uts")}
-        return types.SimpleNamespace(**fds)
+        return self.spaces
 
 
 @pytest.fixture
@@ -107,7 +109,11 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeMachine]]
     module.Machine = FakeMachine  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "xnet.engine.machine", module)
     monkeypatch.setattr("xnet.control.state.need_root", lambda: None)
-    return FakeMachine
+    fds = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in ("net", "mnt", "pid", "uts")}
+    monkeypatch.setattr(FakeMachine, "spaces", types.SimpleNamespace(**fds), raising=False)
+    yield FakeMachine
+    for fd in fds.values():
+        os.close(fd)
 
 
 @pytest.fixture
