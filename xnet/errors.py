@@ -1,8 +1,9 @@
 """Errors of every floor: who broke the rule decides the type.
 
-`HypercallError` and `StoreError` are answers (Xen's own codes) to a caller that asked for something impossible.
-What the other end of a ring does wrong is `ring.RingError` or `netif.BadRing`: its vif is disabled, nobody else
-notices. `ConfigError` is the user's lab file. `HostError` is the machine below us. "Nothing to do" and "no room" are return values, never errors.
+`HypercallError` and `StoreError` are answers (Xen's own codes) to a caller that asked for something impossible. What
+the other end of a ring does wrong is `ring.RingError` or `netif.BadRing`: its vif is disabled, nobody else notices.
+`ConfigError` is the user's lab file. `HostError` is the machine below us. "Nothing to do" and "no room" are return
+values, never errors.
 """
 
 from __future__ import annotations
