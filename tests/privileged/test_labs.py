@@ -23,7 +23,7 @@ pytestmark = pytest.mark.privileged
 async def reaches(running: Running, where: str, address: str, count: int = 2) -> bool:
     """Whether every echo comes back."""
     said = await running.run(
-        where, "ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "0.5", address, status=None
+        where, "ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "10", address, status=None
     )
     return f"{count} received" in said
 

@@ -277,10 +277,12 @@ class Machine:
             raise XnetError("; ".join(f"{name}: {reason or 'no progress'}" for name, reason in missing))
 
     def running(self) -> bool:
-        """Every guest's kernel has seen its carriers: before that it drops what it should send."""
+        """Every kernel has seen the carriers of its devices: before that, guests drop what they should send, and a
+        bridge does not forward to a port."""
+        ports = [backend.tap.name for backend in self.drivers.backends.values() if backend.tap is not None]
         return all(
             guest.netlink.is_running(vif.device) for guest in self.guests.values() for vif in guest.vifs.values()
-        )
+        ) and all(self.netlink.is_running(name) for name in (*ports, *self.uplinks))
 
     def unconnected(self) -> list[tuple[str, str]]:
         """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""
