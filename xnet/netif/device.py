@@ -8,6 +8,7 @@ two at once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ Observer = Callable[["Device"], None]
 """Called whenever a device's state or reason changes."""
 
 
-class Device:
+class Device(ABC):
     """One end of a vif. `nodename` is its directory, relative to its own domain: ``backend/vif/1/0``."""
 
     def __init__(self, xen: Xen, session: Session, nodename: str, name: str, observe: Observer | None = None) -> None:
@@ -71,9 +72,9 @@ class Device:
             self.again = False
             self.look()
 
+    @abstractmethod
     def reconcile(self) -> Conversation[None]:
         """Look at the other end and follow it."""
-        raise NotImplementedError
 
     def watch(self, path: str) -> None:
         """Look again whenever `path` changes."""
@@ -110,13 +111,13 @@ class Device:
         self.note(reason)
         self.session.run(dev_fatal(self.nodename, errno, reason), self.watched)
 
+    @abstractmethod
     def disconnect(self) -> None:
         """Give up rings, ports and pages. Any number of times."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rogue(self, reason: str) -> None:
         """The other end broke the rules: stop touching the rings; only a reconnect helps (Linux's `disabled`)."""
-        raise NotImplementedError
 
     def release_ports(self) -> None:
         """Close every port of this connection."""
