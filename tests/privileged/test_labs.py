@@ -25,7 +25,16 @@ async def reaches(running: Running, where: str, address: str, count: int = 2) ->
     said = await running.run(
         where, "ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "10", address, status=None
     )
+    print(where, said)
     return f"{count} received" in said
+
+
+async def reaches_in_time(running: Running, where: str, address: str) -> bool:
+    """The same where the host may be busy for longer than Linux asks for an address (3 s): it asks again."""
+    for _ in range(5):
+        if await reaches(running, where, address):
+            return True
+    return False
 
 
 async def in_json(running: Running, where: str, *argv: str) -> Any:
@@ -165,7 +174,8 @@ async def test_fifty_guests_all_reach_dom0_and_each_other(boot: Boot) -> None:
         print(before, resident_mib())
         for start in range(0, 50, 10):
             batch = names[start : start + 10]
-            assert all(await asyncio.gather(*(reaches(running, name, "10.0.0.254") for name in batch)))
-        assert await reaches(running, "g1", "10.0.0.50")
-        assert await reaches(running, "g50", "10.0.0.1")
+            answers = await asyncio.gather(*(reaches_in_time(running, name, "10.0.0.254") for name in batch))
+            assert all(answers), (batch, answers)
+        assert await reaches_in_time(running, "g1", "10.0.0.50")
+        assert await reaches_in_time(running, "g50", "10.0.0.1")
         print(resident_mib())

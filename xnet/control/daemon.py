@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 BOOT_S = 30.0
 """How long vifs may take until Connected."""
 TEARDOWN_S = 1.7
-"""How long an orderly end may take before the process just ends."""
+"""How long an orderly end that a signal asked for may take before the process just ends."""
+PATIENCE_S = 30.0
+"""The same for an end that no signal asked for: nobody stands there with his finger on Ctrl-C."""
 GC_THRESHOLD = 50_000
 """Objects between two looks for garbage in cycles: a burst of frames makes thousands of tuples, and no cycle."""
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,18 +86,20 @@ class Ending:
             task.cancel()
 
     def signalled(self, signum: int, _: FrameType | None) -> None:
-        """End: the first signal begins it, later ones change nothing."""
-        if not self.begun:
+        """End: the first signal begins it, or hurries one that has begun; later ones change nothing."""
+        if not self.signum:
             self.signum = signum
-            self.begin()
-            if self.cancel is not None:
+            signal.setitimer(signal.ITIMER_REAL, TEARDOWN_S)
+            if self.cancel is not None and not self.begun:
                 self.cancel()
 
     def begin(self) -> None:
-        """The end begins: from here on the time runs."""
-        if not self.begun:
-            self.begun = True
-            signal.setitimer(signal.ITIMER_REAL, TEARDOWN_S)
+        """The end begins: a signal cancels nothing any more, and the time runs."""
+        self.begun = True
+        if not self.signum:
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+            if self.signum:  # just now
+                signal.setitimer(signal.ITIMER_REAL, TEARDOWN_S)
 
     def give_up(self, _: int, __: FrameType | None) -> None:
         """Out of time."""
