@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
 from xnet.host import NamespaceFds, Nursery, enter_and_exec
 
 RunIn = Callable[[NamespaceFds, Sequence[str]], tuple[int, str]]
+LinksOf = Callable[[NamespaceFds], dict[str, dict[str, Any]]]
 
 
 @pytest.fixture
@@ -38,3 +41,15 @@ def run_in() -> RunIn:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
 
     return run
+
+
+@pytest.fixture
+def links_of(run_in: RunIn) -> LinksOf:
+    """A guest's interfaces by name, as ``ip -j -d link`` tells them."""
+
+    def links(fds: NamespaceFds) -> dict[str, dict[str, Any]]:
+        status, text = run_in(fds, ["ip", "-j", "-d", "link"])
+        assert status == 0, text
+        return {link["ifname"]: link for link in json.loads(text)}
+
+    return links

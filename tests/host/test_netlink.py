@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from xnet.errors import HostError
 from xnet.host import NamespaceFds, Netlink, Nursery, Tap, close_taps
 
 RunIn = Callable[[NamespaceFds, list[str]], tuple[int, str]]
+LinksOf = Callable[[NamespaceFds], dict[str, dict[str, Any]]]
 
 pytestmark = pytest.mark.privileged
 
@@ -33,62 +35,48 @@ async def netlink(guest: NamespaceFds) -> AsyncIterator[Netlink]:
     tap.close()
 
 
-async def link(netlink: Netlink, name: str) -> dict[str, object]:
-    return next(each for each in await netlink.links() if each["name"] == name)
-
-
-async def test_a_link_is_set_in_one_request(netlink: Netlink, guest: NamespaceFds, run_in: RunIn) -> None:
+async def test_a_link_is_set_in_one_request(netlink: Netlink, guest: NamespaceFds, links_of: LinksOf) -> None:
     await netlink.set_link(
         "eth0",
         up=True,
         mtu=9000,
         address="00:16:3e:00:00:01",
         alias="vif of a",
-        txqueuelen=77,
         gso_max_size=40000,
-        gso_max_segs=30,
     )
-    seen = await link(netlink, "eth0")
-    assert seen == {
-        "name": "eth0",
-        "index": netlink.link_index("eth0"),
-        "up": True,
-        "carrier": True,
+    seen = links_of(guest)["eth0"]
+    wanted = {
+        "ifindex": netlink.link_index("eth0"),
         "mtu": 9000,
         "address": "00:16:3e:00:00:01",
-        "master": None,
-        "kind": "tun",
-        "alias": "vif of a",
+        "ifalias": "vif of a",
+        "gso_max_size": 40000,
     }
-    text = run_in(guest, ["ip", "-d", "link", "show", "eth0"])[1]
-    for part in ("qlen 77", "gso_max_size 40000", "gso_max_segs 30", "alias vif of a"):
-        assert part in text
+    assert wanted.items() <= seen.items()
+    assert {"UP", "LOWER_UP"} <= set(seen["flags"])
     await netlink.set_link("eth0", up=False)
-    assert (await link(netlink, "eth0"))["up"] is False
+    assert "UP" not in links_of(guest)["eth0"]["flags"]
 
 
-async def test_a_bridge_forwards_at_once(netlink: Netlink, guest: NamespaceFds, run_in: RunIn) -> None:
+async def test_a_bridge_forwards_at_once(
+    netlink: Netlink, guest: NamespaceFds, run_in: RunIn, links_of: LinksOf
+) -> None:
     index = await netlink.add_bridge("xenbr0", mtu=9000, address="02:00:00:00:00:fe", alias="xnet", index=1234567)
     await netlink.set_link("eth0", master="xenbr0", up=True)
     assert index == 1234567
-    assert (await link(netlink, "eth0"))["master"] == index
-    bridge = await link(netlink, "xenbr0")
-    assert (bridge["up"], bridge["mtu"], bridge["address"], bridge["alias"], bridge["kind"]) == (
-        True,
-        9000,
-        "02:00:00:00:00:fe",
-        "xnet",
-        "bridge",
-    )
-    text = run_in(guest, ["ip", "-d", "link", "show", "xenbr0"])[1]
-    assert "stp_state 0" in text
-    assert "forward_delay 0" in text
-    assert "mcast_snooping 0" in text
+    links = links_of(guest)
+    assert links["eth0"]["master"] == "xenbr0"
+    bridge = links["xenbr0"]
+    wanted = {"ifindex": index, "mtu": 9000, "address": "02:00:00:00:00:fe", "ifalias": "xnet"}
+    assert wanted.items() <= bridge.items()
+    assert "UP" in bridge["flags"]
+    assert bridge["linkinfo"]["info_kind"] == "bridge"
+    assert {"stp_state": 0, "forward_delay": 0, "mcast_snooping": 0}.items() <= bridge["linkinfo"]["info_data"].items()
     assert "state forwarding" in run_in(guest, ["bridge", "link"])[1]
     await netlink.set_link("eth0", master="")
-    assert (await link(netlink, "eth0"))["master"] is None
+    assert "master" not in links_of(guest)["eth0"]
     await netlink.delete_link("xenbr0")
-    assert {each["name"] for each in await netlink.links()} == {"lo", "eth0"}
+    assert set(links_of(guest)) == {"lo", "eth0"}
 
 
 async def test_addresses_and_routes_are_usable_at_once(netlink: Netlink, guest: NamespaceFds, run_in: RunIn) -> None:
@@ -97,8 +85,7 @@ async def test_addresses_and_routes_are_usable_at_once(netlink: Netlink, guest: 
     await netlink.add_address("eth0", "10.9.9.9/32")
     await netlink.add_address("eth0", "fd00::1/64")
     await netlink.add_route("10.0.0.254")
-    await netlink.add_route("fd00::fe", name="eth0")
-    await netlink.add_route("10.0.0.253", destination="192.0.2.0/24")
+    await netlink.add_route("fd00::fe")
     show = ["ip", "-o", "addr", "show", "dev", "eth0"]
     addresses = run_in(guest, show)[1]
     assert "inet 10.0.0.1/24 brd 10.0.0.255" in addresses
@@ -111,27 +98,17 @@ async def test_addresses_and_routes_are_usable_at_once(netlink: Netlink, guest: 
     routes = run_in(guest, ["sh", "-c", "ip route; ip -6 route"])[1]
     assert "default via 10.0.0.254 dev eth0" in routes
     assert "default via fd00::fe dev eth0" in routes
-    assert "192.0.2.0/24 via 10.0.0.253" in routes
 
 
-async def test_an_index_is_never_stale(netlink: Netlink, guest: NamespaceFds) -> None:
+async def test_an_index_is_never_stale(netlink: Netlink, guest: NamespaceFds, links_of: LinksOf) -> None:
     first = Tap("vif1.0", guest.net)
     old = netlink.link_index("vif1.0")
     first.close()
     second = Tap("vif1.0", guest.net)
     assert netlink.link_index("vif1.0") > old
     await netlink.set_link("vif1.0", up=True)
-    assert (await link(netlink, "vif1.0"))["up"] is True
+    assert "UP" in links_of(guest)["vif1.0"]["flags"]
     second.close()
-
-
-async def test_counters_count(netlink: Netlink, guest: NamespaceFds, run_in: RunIn) -> None:
-    before = await netlink.link_stats("lo")
-    assert run_in(guest, ["ping", "-qc", "3", "-i", "0.01", "127.0.0.1"])[0] == 0
-    after = await netlink.link_stats("lo")
-    assert after["tx_packets"] - before["tx_packets"] == 6
-    assert after["rx_bytes"] - before["rx_bytes"] == 6 * 84
-    assert set(after) >= {"rx_dropped", "tx_dropped", "rx_errors", "tx_errors"}
 
 
 Ask = Callable[[Netlink], Awaitable[object]]
@@ -143,7 +120,6 @@ Ask = Callable[[Netlink], Awaitable[object]]
         (lambda n: n.set_link("no-such", up=True), "no-such: no such interface", errno.ENODEV),
         (lambda n: n.set_link("eth0", master="no-such"), "no-such: no such interface", errno.ENODEV),
         (lambda n: n.delete_link("no-such"), "no-such: no such interface", errno.ENODEV),
-        (lambda n: n.link_stats("no-such"), "no-such: no such interface", errno.ENODEV),
         (lambda n: n.add_bridge("eth0"), "eth0: bridge: exists already", errno.EEXIST),
         (lambda n: n.add_bridge("a" * 16), "longer than the 15 bytes", errno.EINVAL),
         (lambda n: n.add_bridge("br0", mtu=100_000), "br0: set mtu 100000", errno.EINVAL),
@@ -154,26 +130,30 @@ Ask = Callable[[Netlink], Awaitable[object]]
         (lambda n: n.add_route("nowhere"), "route via nowhere: not an IP address", errno.EINVAL),
     ],
 )
-async def test_what_is_refused_is_named(netlink: Netlink, ask: Ask, message: str, code: int) -> None:
+async def test_what_is_refused_is_named(
+    netlink: Netlink, guest: NamespaceFds, links_of: LinksOf, ask: Ask, message: str, code: int
+) -> None:
     with pytest.raises(HostError, match=message) as caught:
         await ask(netlink)
     assert caught.value.errno == code
-    assert {each["name"] for each in await netlink.links()} == {"lo", "eth0"}
+    assert set(links_of(guest)) == {"lo", "eth0"}
 
 
-async def test_requests_of_many_tasks_get_their_own_answers(netlink: Netlink) -> None:
+async def test_requests_of_many_tasks_get_their_own_answers(
+    netlink: Netlink, guest: NamespaceFds, links_of: LinksOf
+) -> None:
     names = [f"br{number}" for number in range(20)]
     indices = await asyncio.gather(*(netlink.add_bridge(name) for name in names))
     assert len(set(indices)) == 20
-    found = {each["name"]: each["index"] for each in await netlink.links()}
-    assert [found[name] for name in names] == list(indices)
+    found = links_of(guest)
+    assert [found[name]["ifindex"] for name in names] == list(indices)
 
 
 async def test_the_socket_is_closed_with_it(guest: NamespaceFds) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         async with Netlink(guest.net) as netlink:
-            await netlink.links()
+            await netlink.set_link("lo", up=True)
         netlink.close()
     assert len(os.listdir("/proc/self/fd")) == before
 

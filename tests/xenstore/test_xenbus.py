@@ -116,12 +116,3 @@ def test_a_fatal_error_leaves_a_message_and_closes() -> None:
     session.run(bus.dev_fatal("device/vif/0", 22, "ring of no size"))
     assert value(server, "/local/domain/1/error/device/vif/0/error") == b"22 ring of no size"
     assert value(server, "/local/domain/1/device/vif/0/state") == b"5"
-
-
-@pytest.mark.parametrize(("text", "number"), [(None, 7), ("", 7), ("1", 1), ("-3", -3), ("one", 7)])
-def test_a_number_is_read_or_defaulted(text: str | None, number: int) -> None:
-    steps = bus.read_int("feature-sg", 7)
-    next(steps)
-    with pytest.raises(StopIteration) as end:
-        steps.send(text)
-    assert end.value.value == number

@@ -30,21 +30,8 @@ IFREQ_INDEX = Struct("=16si20x")  # name index, padded to sizeof(struct ifreq)
 IFREQ_FLAGS = Struct("=16sH22x")  # name flags, likewise
 SIOCGIFFLAGS = 0x8913
 SIOCGIFINDEX = 0x8933
-IFF_UP = 0x1
 IFF_RUNNING = 0x40
 IFA_F_NODAD = 0x02
-STATISTICS = (
-    "rx_packets",
-    "tx_packets",
-    "rx_bytes",
-    "tx_bytes",
-    "rx_errors",
-    "tx_errors",
-    "rx_dropped",
-    "tx_dropped",
-    "multicast",
-    "collisions",
-)
 
 HELP = {
     errno.EPERM: "not permitted; run as root or with CAP_NET_ADMIN",
@@ -150,18 +137,14 @@ class Netlink:
         address: str | None = None,
         master: str | None = None,
         alias: str | None = None,
-        txqueuelen: int | None = None,
         gso_max_size: int | None = None,
-        gso_max_segs: int | None = None,
     ) -> None:
         """Change what is given, in one request. `master` is a bridge's name, or "" to leave the one it is in."""
         wanted: dict[str, object] = {
             "mtu": mtu,
             "address": address,
             "ifalias": alias,
-            "txqlen": txqueuelen,
             "gso_max_size": gso_max_size,
-            "gso_max_segs": gso_max_segs,
         }
         given = {key: value for key, value in wanted.items() if value is not None}
         if up is not None:
@@ -202,45 +185,29 @@ class Netlink:
         """Remove the interface."""
         await self._ask(name, f"{name}: remove", self._iproute.link("del", index=self.link_index(name)))
 
-    async def add_address(self, name: str, cidr: str, nodad: bool = True) -> None:
+    async def add_address(self, name: str, cidr: str) -> None:
         """Give the interface an address with its prefix length, ``10.0.0.1/24`` or ``fd00::1/64``.
 
-        With `nodad` an IPv6 address is usable at once; duplicate detection would take a second.
+        An IPv6 address is usable at once (nodad): duplicate detection would take a second.
         """
         interface = _interface(name, cidr)
         index = self.link_index(name)
         extra = {"broadcast": str(interface.network.broadcast_address)} if _has_broadcast(interface) else {}
-        if nodad and interface.version == 6:
+        if interface.version == 6:
             extra["flags"] = IFA_F_NODAD  # type: ignore[assignment]
         request = self._iproute.addr(
             "add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **extra
         )
         await self._ask(name, f"{name}: {cidr}", request)
 
-    async def add_route(self, via: str, destination: str = "default", name: str | None = None) -> None:
-        """A route, the default one unless told otherwise, through the router `via`, IPv4 or IPv6."""
+    async def add_route(self, via: str) -> None:
+        """A default route through the router `via`, IPv4 or IPv6."""
         try:
             family = socket.AF_INET6 if ipaddress.ip_address(via).version == 6 else socket.AF_INET
         except ValueError as error:
             raise HostError(f"route via {via}: not an IP address", errno=errno.EINVAL, device=via) from error
-        extra = {} if name is None else {"oif": self.link_index(name)}
-        request = self._iproute.route("add", family=family, dst=destination, gateway=via, **extra)
+        request = self._iproute.route("add", family=family, dst="default", gateway=via)
         await self._ask(via, f"route via {via}", request)
-
-    async def link_stats(self, name: str) -> dict[str, int]:
-        """The kernel's counters of the interface (`STATISTICS`), as ``ip -s link`` shows them."""
-        link = await self._link(name)
-        counters = link.get("stats64") or link.get("stats") or {}
-        return {key: int(counters[key]) for key in STATISTICS if key in counters}
-
-    async def links(self) -> list[dict[str, Any]]:
-        """Every interface: name, index, up, carrier, mtu, address, master (an index or None), kind, alias."""
-        found = [_describe(link) async for link in await self._ask("", "links", self._iproute.link("dump"))]
-        return sorted(found, key=lambda link: int(link["index"]))
-
-    async def _link(self, name: str) -> Any:
-        answers = await self._ask(name, name, self._iproute.link("get", index=self.link_index(name)))
-        return answers[0]
 
     async def _ask(self, device: str, what: str, request: Any) -> Any:
         """Await a request of pyroute2's; `what` was asked of `device`, should it be refused."""
@@ -271,18 +238,3 @@ def _interface(name: str, cidr: str) -> Interface:
 
 def _has_broadcast(interface: Interface) -> bool:
     return interface.version == 4 and interface.network.prefixlen < 31
-
-
-def _describe(link: Any) -> dict[str, Any]:
-    info = link.get("linkinfo")
-    return {
-        "name": link.get("ifname"),
-        "index": link["index"],
-        "up": bool(link["flags"] & IFF_UP),
-        "carrier": bool(link.get("carrier")),
-        "mtu": link.get("mtu"),
-        "address": link.get("address"),
-        "master": link.get("master"),
-        "kind": info.get("kind") if info else None,
-        "alias": link.get("ifalias"),
-    }

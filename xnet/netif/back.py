@@ -79,7 +79,6 @@ class Netback(Device):
         self.accepts: Accepts | None = None
         """What the connected frontend takes."""
         self.disabled = False
-        self.hotplugged = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
     def start(self) -> None:

@@ -15,7 +15,6 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import XEN_NETIF_MAX_TX_SIZE
 from xnet.frame.offload import Accepts
 
-ETH_HLEN = 14
 MTU_WITHOUT_SG = 1500
 MTU_MAX = 65517
 
@@ -36,16 +35,6 @@ class Features:
     def of(cls, wanted: Mapping[str, bool]) -> Features:
         """From a lab file's table: names with dashes; absent ones are on."""
         return cls(**{name.replace("-", "_"): on for name, on in wanted.items()})
-
-    def accepts(self) -> Accepts:
-        """What this end would take if all its keys say so."""
-        return Accepts(
-            csum4=self.csum_offload,
-            csum6=self.ipv6_csum_offload,
-            gso4=self.gso_tcpv4,
-            gso6=self.gso_tcpv6,
-            sg=self.sg,
-        )
 
     def offload_keys(self) -> dict[str, str]:
         """The keys both ends write alike, in Linux's order."""

@@ -232,6 +232,3 @@ class Netfront(Device):
     def agreed(self) -> dict[str, bool]:
         """What is agreed toward the backend."""
         return describe(self.accepts) if self.accepts is not None else {}
-
-
-__all__ = ["COUNTERS", "Netfront", "Nic"]

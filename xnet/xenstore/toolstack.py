@@ -54,7 +54,6 @@ def add_vif(
     mac: str,
     backend_domid: int = 0,
     bridge: str | None = None,
-    trusted: bool = True,
     extra: Mapping[str, str] | None = None,
 ) -> Conversation[VifPaths]:
     """Write a vif's three directories. `extra`: more keys of the backend's, `AFTER_MAC` ones at libxl's place.
@@ -79,7 +78,7 @@ def add_vif(
             "state": 1,
             "handle": handle,
             "mac": mac,
-            "trusted": int(trusted),
+            "trusted": 1,
         }
         for key, value in front.items():
             yield Write(f"{paths.front}/{key}", value)
@@ -146,8 +145,6 @@ def introduce_domain(
     name: str,
     uuid: str,
     memory_kib: int,
-    vcpus: int = 1,
-    domain_type: str = "pv",
     store_frame: int = 0,
     store_port: int = 0,
 ) -> Conversation[None]:
@@ -160,19 +157,19 @@ def introduce_domain(
         "domid": domid,
         "store/port": store_port,
         "store/ring-ref": store_frame,
-        **{f"cpu/{number}/availability": "online" for number in range(vcpus)},
+        "cpu/0/availability": "online",
     }
 
     def build() -> Conversation[None]:
         for key, value in details.items():
             yield Write(f"{home}/{key}", value)
 
-    yield from in_transaction(lambda: _make_domain(domid, name, uuid, domain_type))
+    yield from in_transaction(lambda: _make_domain(domid, name, uuid))
     yield from in_transaction(build)
     yield Introduce(domid, store_frame, store_port)
 
 
-def _make_domain(domid: int, name: str, uuid: str, domain_type: str) -> Conversation[None]:
+def _make_domain(domid: int, name: str, uuid: str) -> Conversation[None]:
     home, vm, libxl = f"/local/domain/{domid}", f"/vm/{uuid}", f"/libxl/{domid}"
     readable, owned = ("n0", f"r{domid}"), (f"n{domid}",)
     yield from _directory(home, readable)
@@ -191,13 +188,13 @@ def _make_domain(domid: int, name: str, uuid: str, domain_type: str) -> Conversa
     yield Write(f"{vm}/name", name)
     yield Write(f"{home}/control/platform-feature-multiprocessor-suspend", 1)
     yield Write(f"{home}/control/platform-feature-xs_reset_watches", 1)
-    yield Write(f"{libxl}/type", domain_type)
+    yield Write(f"{libxl}/type", "pv")
 
 
-def introduce_dom0(*, name: str = "Domain-0", memory_kib: int = 0) -> Conversation[None]:
+def introduce_dom0(*, memory_kib: int = 0) -> Conversation[None]:
     """What stands in a fresh store before the first guest: dom0's own nodes and xenstored's."""
     yield Mkdir("/tool/xenstored")
-    for key, value in (("domid", "0"), ("name", name), ("memory/target", str(memory_kib))):
+    for key, value in (("domid", "0"), ("name", "Domain-0"), ("memory/target", str(memory_kib))):
         yield Write(f"/local/domain/0/{key}", value)
 
 

@@ -92,15 +92,6 @@ def _state_text(home: str) -> Conversation[str | None]:
     return text
 
 
-def read_int(path: str, default: int = 0) -> Conversation[int]:
-    """A decimal node, as features are; `default` when it is missing or no number."""
-    text = yield Read(path)
-    try:
-        return default if text is None else int(text)
-    except ValueError:
-        return default
-
-
 def switch_state(home: str, state: XenbusState) -> Conversation[bool]:
     """Write our state, but only if the node is still there: a removed device must not come back to life."""
 
