@@ -25,19 +25,21 @@ class GuestNic:
     """The guest's interface above a netfront: what its kernel sees is the TAP."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, tap: Tap, turn: Turn, mtu_changed: Callable[[int], None]
+        self, loop: asyncio.AbstractEventLoop, tap: Tap, turn: Turn, mtu: int, set_mtu: Callable[[str, int], None]
     ) -> None:
         self.tap = tap
         self.pump = Pump(loop, tap.fd, None, turn)
         self.rx = self.pump.write_from
         self.ready = self.pump.resume
-        self.mtu_changed = mtu_changed
+        self.mtu = mtu
+        """What was configured."""
+        self.set_mtu = set_mtu
         tap.set_carrier(False)
 
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The kernel may leave undone what the backend does; read from it."""
         self.tap.set_offload(accepts.csum4 or accepts.csum6, accepts.gso4, accepts.gso6)
-        self.mtu_changed(usable_mtu(1 << 16, accepts))
+        self.set_mtu(self.tap.name, usable_mtu(self.mtu, accepts))
         self.pump.sink = queue
         self.pump.resume()
 
@@ -90,7 +92,7 @@ class Guest:
             await self.netlink.set_link(name, mtu=spec.mtu, address=spec.mac, gso_max_size=GSO_MAX_SIZE, up=True)
             for address in spec.ip:
                 await self.netlink.add_address(name, address)
-            nic = GuestNic(asyncio.get_running_loop(), tap, turn, lambda limit: self.limit_mtu(handle, limit))
+            nic = GuestNic(asyncio.get_running_loop(), tap, turn, spec.mtu, self.set_mtu)
         except BaseException:
             tap.close()
             raise
@@ -105,10 +107,9 @@ class Guest:
         vif = self.vifs[handle] = GuestVif(spec, handle, nic, netfront)
         return vif
 
-    def limit_mtu(self, handle: int, limit: int) -> None:
-        """The backend takes less than was configured (no scatter-gather): the interface's MTU follows."""
-        spec = self.vifs[handle].spec
-        task = asyncio.ensure_future(self.netlink.set_link(f"eth{handle}", mtu=min(spec.mtu, limit)))
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """The backend may take less than was configured (no scatter-gather): the interface's MTU follows."""
+        task = asyncio.ensure_future(self.netlink.set_link(name, mtu=mtu))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
