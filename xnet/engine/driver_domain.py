@@ -1,5 +1,5 @@
-"""DriverDomain: dom0's backends. It watches ``backend/vif`` as xenbus does, makes a netback for each vif that appears
-there, and does what the hotplug scripts do when one reaches InitWait.
+"""DriverDomain: dom0's switches and backends. It watches ``backend/vif`` as xenbus does, makes a netback for each vif
+that appears there, and does what the hotplug scripts do when one reaches InitWait.
 
 vif-bridge (xnbu): a TAP ``vif<domid>.<handle>`` in dom0's namespace, put into the bridge that the key ``bridge`` names.
 vif-vnic (xnbo): a vnic ``xvm<domid>_<handle>`` on the link or etherstub of that name. Either way the netback gets a
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from xnet.engine.edge import TapLink
-from xnet.engine.lab import VifSpec
+from xnet.engine.lab import LinkSpec, VifSpec
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import XenHost
 from xnet.errors import HostError, XnetError
@@ -21,7 +21,7 @@ from xnet.frame.ether import mac_bytes
 from xnet.host.netlink import Netlink
 from xnet.host.sysctl import write_sysctls
 from xnet.host.tap import Tap, close_taps
-from xnet.mac import Switch, Vnic
+from xnet.mac import LowerLink, Switch, Vnic
 from xnet.netif import Features, Netback
 from xnet.netif.device import Device
 from xnet.xenstore import Conversation, Read
@@ -55,7 +55,7 @@ class Backend:
 
 
 class DriverDomain:
-    """All backends of dom0. `spec_of` knows what the lab says of a vif, if it says anything."""
+    """All backends of dom0 and the links they use. `spec_of` knows what the lab says of a vif, if it says anything."""
 
     def __init__(
         self,
@@ -65,7 +65,6 @@ class DriverDomain:
         turn: Turn,
         *,
         bridges: set[str],
-        switches: dict[str, Switch],
         spec_of: Callable[[int, int], VifSpec | None],
         observe: Callable[[Device], None],
         alias: str,
@@ -75,13 +74,52 @@ class DriverDomain:
         self.netlink = netlink
         self.turn = turn
         self.bridges = bridges
-        self.switches = switches
+        self.switches: dict[str, Switch] = {}
+        """Under each link and etherstub."""
+        self.uplinks: dict[str, TapLink] = {}
+        self.uplink_taps: list[Tap] = []
         self.spec_of = spec_of
         self.observe = observe
         self.alias = alias
         self.backends: dict[tuple[int, int], Backend] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.token = host.session.watch("backend/vif", self.appeared)
+
+    # --- devices of dom0
+
+    async def open_tap(
+        self, name: str, *, mtu: int, master: str | None = None, address: str | None = None
+    ) -> tuple[Tap, TapLink]:
+        """A TAP of dom0, up, in the bridge `master`, and the link above it: dom0's own stack does not speak on it."""
+        tap = Tap(name, self.netns_fd)
+        try:
+            tap.set_offload(True, True, True)
+            write_sysctls(self.netns_fd, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
+            await self.netlink.set_link(name, mtu=mtu, address=address, alias=self.alias, master=master, up=True)
+        except BaseException:
+            tap.close()
+            raise
+        host = self.host
+        link = TapLink(
+            asyncio.get_running_loop(),
+            tap.fd,
+            mtu=mtu,
+            memory=host.dom0.window,
+            arena=host.arena,
+            turn=self.turn,
+        )
+        return tap, link
+
+    async def add_link(self, spec: LinkSpec) -> None:
+        """A lower link: a switch whose uplink is a TAP of that name, plugged into a bridge."""
+        lower = LowerLink(spec.name, mtu=spec.mtu)
+        tap, uplink = await self.open_tap(spec.name, mtu=spec.mtu, master=spec.bridge or None)
+        lower.switch.connect(uplink)
+        self.uplink_taps.append(tap)
+        self.uplinks[spec.name] = uplink
+        self.switches[spec.name] = lower.switch
+
+    # --- vifs
 
     def appeared(self, path: str, _: str) -> None:
         """Something below ``backend/vif`` changed; a directory not seen before is a new vif."""
@@ -144,44 +182,30 @@ class DriverDomain:
         netback = backend.netback
         try:
             if (keys["script"] or "").endswith(VIF_VNIC):
-                link = self.vif_vnic(backend, keys)
+                self.vif_vnic(backend, keys)
             else:
-                link = await self.vif_bridge(backend, keys)
+                await self.vif_bridge(backend, keys)
         except XnetError as error:
             netback.hotplug_failed(str(error))
             return
         if self.backends.get((netback.domid, netback.handle)) is not backend:
             await close_taps(self.unplug(backend))
             return
-        backend.link = link
-        netback.plug(link)
+        assert backend.link is not None, "both scripts make one"
+        netback.plug(backend.link)
         self.turn.kick()
 
-    async def vif_bridge(self, backend: Backend, keys: dict[str, str | None]) -> Link:
+    async def vif_bridge(self, backend: Backend, keys: dict[str, str | None]) -> None:
         """xnbu: a TAP in a bridge."""
         bridge = keys["bridge"] or ""
         if bridge not in self.bridges:
             raise HostError(f"{backend.netback.name}: no bridge {bridge or 'named'} in this lab")
-        name, mtu = backend.netback.name, int(keys["mtu"] or 1500)
-        tap = backend.tap = Tap(name, self.netns_fd)
+        mtu = int(keys["mtu"] or 1500)
         backend.kind, backend.attached = "xnbu", bridge
-        try:
-            tap.set_offload(True, True, True)
-            write_sysctls(self.netns_fd, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
-            await self.netlink.set_link(name, mtu=mtu, address=VIF_MAC, alias=self.alias, master=bridge, up=True)
-        except BaseException:
-            tap.close()
-            raise
-        return TapLink(
-            asyncio.get_running_loop(),
-            tap.fd,
-            mtu=mtu,
-            memory=self.host.dom0.window,
-            arena=self.host.arena,
-            turn=self.turn,
-        )
+        name = backend.netback.name
+        backend.tap, backend.link = await self.open_tap(name, mtu=mtu, master=bridge, address=VIF_MAC)
 
-    def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> Link:
+    def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> None:
         """xnbo: a vnic on a link or etherstub."""
         lower, mac = keys["bridge"] or "", mac_bytes(keys["mac"] or "")
         netback = backend.netback
@@ -192,8 +216,8 @@ class DriverDomain:
             raise HostError(f"{netback.name}: no MAC address")
         spec = self.spec_of(netback.domid, netback.handle)
         vnic = Vnic(f"xvm{netback.domid}_{netback.handle}", switch, mac, vid=spec.vlan if spec else 0)
-        backend.vnic, backend.kind, backend.attached = vnic, "xnbo", lower
-        return vnic
+        backend.link = backend.vnic = vnic
+        backend.kind, backend.attached = "xnbo", lower
 
     def unplug(self, backend: Backend) -> list[Tap]:
         """Take back what hotplug gave; the TAPs are for the caller to close."""
@@ -219,14 +243,18 @@ class DriverDomain:
         for backend in self.backends.values():
             backend.netback.tick()
 
-    def close(self) -> list[Tap]:
-        """End every backend. The TAPs are for the caller to close."""
+    async def close(self) -> None:
+        """End every backend, then the links; all TAPs at once."""
         self.host.session.unwatch(self.token)
-        for task in tuple(self.tasks):
-            task.cancel()
-        taps = []
+        scripts = tuple(self.tasks)
+        for script in scripts:
+            script.cancel()
+        await asyncio.gather(*scripts, return_exceptions=True)
+        taps = self.uplink_taps
         for backend in self.backends.values():
             backend.netback.stop()
             taps += self.unplug(backend)
         self.backends.clear()
-        return taps
+        for uplink in self.uplinks.values():
+            uplink.close()
+        await close_taps(taps)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +20,9 @@ from typing import Any, Self
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.engine import observe
-from xnet.engine.driver_domain import HANDSHAKE_S, DriverDomain
-from xnet.engine.edge import TapLink
-from xnet.engine.guest import Guest
-from xnet.engine.lab import DomainSpec, Lab, VifSpec
+from xnet.engine.driver_domain import HANDSHAKE_S, Backend, DriverDomain
+from xnet.engine.guest import Guest, GuestVif
+from xnet.engine.lab import BridgeSpec, DomainSpec, Lab, VifSpec
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
@@ -33,9 +32,9 @@ from xnet.host.netlink import Netlink
 from xnet.host.netns import NamespaceFds, own_namespaces
 from xnet.host.nursery import Nursery
 from xnet.host.sysctl import write_sysctls
-from xnet.host.tap import Tap, close_taps
+from xnet.host.tap import close_taps
 from xnet.host.watcher import Watcher
-from xnet.mac import Etherstub, LowerLink, Switch
+from xnet.mac import Etherstub
 from xnet.netif import Netfront
 from xnet.netif.device import Device
 from xnet.xenstore.toolstack import add_vif
@@ -73,7 +72,7 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stack.aclose()
-        for name in ("host", "drivers", "switches", "uplinks", "memory"):
+        for name in ("host", "drivers", "memory"):
             self.__dict__.pop(name, None)  # whoever keeps this object must not keep the machine's memory
 
     async def boot(self) -> None:
@@ -101,10 +100,9 @@ class Machine:
             await socket.start()
             stack.callback(socket.close)
         await self.boot_network()
-        timer = self.loop.call_later(1, self.tick)
-        self.timer = timer
+        self.timer = self.loop.call_later(1, self.tick)
         stack.callback(lambda: self.timer.cancel())
-        self.stack.push_async_callback(self.close_guests)
+        stack.push_async_callback(self.close_guests)
         specs = [spec for spec in lab.domains if spec.autostart]
         domains = [self.host.create_guest(spec.name, spec.memory // PAGE_SIZE) for spec in specs]  # in the lab's order
         try:
@@ -135,64 +133,41 @@ class Machine:
     async def boot_network(self) -> None:
         """Bridges, links and etherstubs, and who serves the vifs."""
         lab = self.lab
-        self.switches: dict[str, Switch] = {}
-        self.uplinks: dict[str, TapLink] = {}
         for bridge in lab.bridges:
-            await self.add_bridge(bridge.name, bridge.mtu, bridge.address, bridge.existing)
-        for stub in lab.etherstubs:
-            self.switches[stub.name] = Etherstub(stub.name, mtu=stub.mtu).switch
-        for link in lab.links:
-            await self.add_link(link.name, link.bridge, link.mtu)
+            await self.add_bridge(bridge)
         self.drivers = DriverDomain(
             self.host,
             self.dom0_fds.net,
             self.netlink,
             self.turn,
             bridges={bridge.name for bridge in lab.bridges},
-            switches=self.switches,
             spec_of=self.spec_of,
             observe=self.observe,
             alias=self.alias,
         )
-        self.stack.push_async_callback(self.close_drivers)
+        self.stack.push_async_callback(self.drivers.close)
+        for stub in lab.etherstubs:
+            self.drivers.switches[stub.name] = Etherstub(stub.name, mtu=stub.mtu).switch
+        for link in lab.links:
+            await self.drivers.add_link(link)
+            self.on_event(f"link {link.name} up" + (f" in {link.bridge}" if link.bridge else ""))
 
-    async def add_bridge(self, name: str, mtu: int, addresses: tuple[str, ...], existing: bool) -> None:
+    async def add_bridge(self, spec: BridgeSpec) -> None:
         """A Linux bridge in dom0, or one of the host's own that is there."""
-        if existing:
+        name = spec.name
+        if spec.existing:
             self.netlink.link_index(name)  # HostError names it when it is not
             return
         index = self.watcher.reserve(name) if self.watcher is not None else None
-        await self.netlink.add_bridge(name, mtu=mtu, address=self.mac_of(name), alias=self.alias, index=index)
-        for address in addresses:
+        await self.netlink.add_bridge(name, mtu=spec.mtu, address=self.mac_of(name), alias=self.alias, index=index)
+        for address in spec.address:
             await self.netlink.add_address(name, address)
-        self.on_event(f"bridge {name} up" + "".join(f", {address}" for address in addresses))
+        self.on_event(f"bridge {name} up" + "".join(f", {address}" for address in spec.address))
 
     def mac_of(self, name: str) -> str:
         """A bridge's own address: always the same, or it would take over one of its ports'."""
         digest = hashlib.sha256(f"{self.lab.name}/{name}".encode()).digest()
         return "02:" + digest[:5].hex(":")
-
-    async def add_link(self, name: str, bridge: str | None, mtu: int) -> None:
-        """A lower link: a switch whose uplink is a TAP of that name, plugged into a bridge."""
-        lower = LowerLink(name, mtu=mtu)
-        self.switches[name] = lower.switch
-        tap = Tap(name, self.dom0_fds.net)
-        self.stack.callback(tap.close)
-        tap.set_offload(True, True, True)
-        write_sysctls(self.dom0_fds.net, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
-        await self.netlink.set_link(name, mtu=mtu, alias=self.alias, master=bridge or None, up=True)
-        uplink = TapLink(
-            self.loop,
-            tap.fd,
-            mtu=mtu,
-            memory=self.host.dom0.window,
-            arena=self.host.arena,
-            turn=self.turn,
-        )
-        self.stack.callback(uplink.close)
-        lower.switch.connect(uplink)
-        self.uplinks[name] = uplink
-        self.on_event(f"link {name} up" + (f" in {bridge}" if bridge else ""))
 
     async def boot_guest(self, spec: DomainSpec, xen: GuestDomain) -> None:
         """One guest: namespaces, interfaces, and its vifs in xenstore."""
@@ -218,14 +193,9 @@ class Machine:
         taps = [tap for guest in self.guests.values() for tap in guest.close()]
         await asyncio.gather(close_taps(taps), self.nursery.close())
 
-    async def close_drivers(self) -> None:
-        """Stop every backend."""
-        await close_taps(self.drivers.close())
-
     def bury(self) -> None:
         """End the emulated host; what it still had on its books is kept in `leaks`."""
-        for domid in sorted(self.host.guests, reverse=True):
-            self.host.destroy_guest(domid, forget=False)
+        self.host.destroy_guests()
         self.turn()
         self.leaks = self.host.leaks()
         self.host.close()
@@ -282,14 +252,13 @@ class Machine:
         ports = [backend.tap.name for backend in self.drivers.backends.values() if backend.tap is not None]
         return all(
             guest.netlink.is_running(vif.device) for guest in self.guests.values() for vif in guest.vifs.values()
-        ) and all(self.netlink.is_running(name) for name in (*ports, *self.uplinks))
+        ) and all(self.netlink.is_running(name) for name in (*ports, *self.drivers.uplinks))
 
     def unconnected(self) -> list[tuple[str, str]]:
         """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""
         missing = []
         for guest in self.guests.values():
-            for vif in guest.vifs.values():
-                backend = self.drivers.backends.get((guest.domid, vif.handle))
+            for vif, backend in self.ends(guest):
                 front, back = vif.netfront, backend.netback if backend else None
                 if back is None or back.state is not XenbusState.Connected or front.state is not XenbusState.Connected:
                     where = (
@@ -297,6 +266,11 @@ class Machine:
                     )
                     missing.append((where, front.reason or (back.reason if back else "")))
         return missing
+
+    def ends(self, guest: Guest) -> Iterator[tuple[GuestVif, Backend | None]]:
+        """A guest's vifs, each with its end in dom0 if that is there."""
+        for handle, vif in guest.vifs.items():
+            yield vif, self.drivers.backends.get((guest.domid, handle))
 
     def spec_of(self, domid: int, handle: int) -> VifSpec | None:
         """What the lab says of a vif."""

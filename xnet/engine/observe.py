@@ -55,18 +55,16 @@ def describe_guest(machine: Machine, guest: Guest) -> dict[str, Any]:
         "type": guest.spec.type,
         "state": letters[domain.state.value],
         "memory_mib": domain.pages * PAGE_SIZE >> 20,
-        "vifs": [
-            describe_vif(guest, vif, machine.drivers.backends.get((guest.domid, n))) for n, vif in guest.vifs.items()
-        ],
+        "vifs": [describe_vif(vif, backend) for vif, backend in machine.ends(guest)],
     }
 
 
-def describe_vif(guest: Guest, vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
+def describe_vif(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
     """One vif, both ends of it."""
     front, back = vif.netfront, backend.netback if backend else None
-    state = front.state.name if back is None or front.state is not back.state else back.state.name
-    if back is not None and front.state is not back.state:
-        state = f"{front.state.name}/{back.state.name}"
+    state = front.state.name
+    if back is not None and back.state is not front.state:
+        state += f"/{back.state.name}"
     return {
         "handle": vif.handle,
         "device": vif.device,
@@ -106,10 +104,10 @@ def statistics(machine: Machine) -> dict[str, Any]:
     return {
         "domains": {each.name: asdict(each) for each in machine.host.hypervisor.statistics()},
         "vifs": {
-            f"{guest.name}/{vif.handle}": vif_statistics(vif, machine.drivers.backends.get((guest.domid, vif.handle)))
+            f"{guest.name}/{vif.handle}": vif_statistics(vif, backend)
             for guest in by_domid(machine)
-            for vif in guest.vifs.values()
+            for vif, backend in machine.ends(guest)
         },
-        "uplinks": {name: dict(uplink.pump.counters) for name, uplink in machine.uplinks.items()},
+        "uplinks": {name: dict(uplink.pump.counters) for name, uplink in machine.drivers.uplinks.items()},
         "xenstore": asdict(machine.host.store.statistics()),
     }

@@ -107,6 +107,11 @@ class XenHost:
             self.session.run(remove_domain(domid))
         self.hypervisor.destroy_domain(domid)
 
+    def destroy_guests(self) -> None:
+        """Bury every guest, as the whole host is about to go."""
+        for domid in sorted(self.guests, reverse=True):
+            self.destroy_guest(domid, forget=False)
+
     def leaks(self) -> list[str]:
         """What guests that are gone left behind, by the hypervisor's and the store's books."""
         used = self.dom0.pages_used - ARENA_PAGES
@@ -117,8 +122,7 @@ class XenHost:
 
     def close(self) -> None:
         """Bury every guest, then dom0."""
-        for domid in sorted(self.guests, reverse=True):
-            self.destroy_guest(domid, forget=False)
+        self.destroy_guests()
         self.session.close()
         self.dom0.free_pages(self.arena_addr, ARENA_PAGES)
         self.hypervisor.close()
