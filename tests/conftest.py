@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -224,6 +225,24 @@ def a_test_that_leaves_nothing(request: pytest.FixtureRequest, a_run_that_leaves
         return
     with nothing_left(request.session):
         yield
+
+
+@pytest.fixture
+def run_alone() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script with arguments on a machine of its own, for which it has ``tests/alone.py``."""
+
+    def run(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]
+        path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return subprocess.run(
+            [*alone, sys.executable, str(script), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            capture_output=True,
+            text=True,
+            timeout=170,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,32 +9,15 @@ what stayed.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from alone import footprint, settle
 
 from xnet.host import Netlink, Nursery, Tap, Watcher, guest_command
-
-SETTLE_S = 3.0
-
-
-def footprint() -> dict[str, list[str]]:
-    """Links, processes, network namespaces in use, mounts: everything, as it is this machine's."""
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, check=True, text=True).stdout.splitlines()
-    processes, spaces = [], set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                processes.append(entry.name + " " + (entry / "comm").read_text().strip())
-                spaces.add(os.readlink(entry / "ns/net"))
-            except OSError:
-                continue
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    return {"links": links, "processes": sorted(processes), "namespaces": sorted(spaces), "mounts": mounts}
 
 
 async def engine() -> None:
@@ -57,16 +40,6 @@ async def engine() -> None:
     await asyncio.sleep(1000)
 
 
-def reap() -> None:
-    """We are pid 1 here: orphans are ours to bury."""
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
-        except ChildProcessError:
-            return
-
-
 def kill_once(after_s: float | None) -> float:
     """Start an engine, kill it after a while or once it is complete; seconds until nothing of it was left."""
     before = footprint()
@@ -79,16 +52,7 @@ def kill_once(after_s: float | None) -> float:
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    start = time.monotonic()
-    while (after := footprint()) != before:
-        reap()
-        if time.monotonic() - start > SETTLE_S:
-            for kind, seen in after.items():
-                for line in sorted(set(seen) ^ set(before[kind])):
-                    print(f"{kind}: {line}", file=sys.stderr)
-            sys.exit(1)
-        time.sleep(0.002)
-    return time.monotonic() - start
+    return settle(before, f"killed after {after_s} s")
 
 
 def main(times: int) -> None:

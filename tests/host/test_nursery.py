@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -231,10 +230,9 @@ async def test_close_without_a_guest_and_twice(nursery: Nursery) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_engine_leaves_nothing_twenty_times_over() -> None:
-    """In pid, network and mount namespaces of the test's own, where before and after can be compared exactly."""
-    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]
-    command = [*alone, sys.executable, str(KILLED), "20"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_a_killed_engine_leaves_nothing_twenty_times_over(
+    run_alone: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_alone(KILLED, 20)
     assert (done.returncode, done.stderr) == (0, "")
     assert "20 engines killed" in done.stdout

@@ -9,7 +9,6 @@ it is ``xnet demo``, at any moment. Exit status 0 and a line of figures, or 1 an
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -20,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SETTLE_S = 5.0
-"""The kernel takes namespaces apart in the background."""
+from alone import SETTLE_S, footprint, settle
+
 ENDS_WITHIN_S = 2.0
 """What Ctrl-C is allowed to take."""
 RUN = Path("/run/xnet")
@@ -67,49 +66,6 @@ IN_GUESTS = (
 )
 """What runs in the domains while a lab under traffic ends, as shell commands."""
 MOMENTS = ("booting", "up", "traffic", "teardown")
-
-
-def footprint() -> dict[str, list[str]]:
-    """Links, processes, namespaces in use, mounts, state files: everything, as it is this machine's."""
-    shown = subprocess.run(["ip", "-j", "link"], capture_output=True, check=True).stdout
-    wanted = ("ifindex", "ifname", "flags", "mtu", "master")
-    links = [" ".join(f"{key}={link.get(key)}" for key in wanted) for link in json.loads(shown)]
-    processes: list[str] = []
-    spaces: set[str] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                spaces |= {os.readlink(entry / "ns" / kind) for kind in ("net", "mnt", "pid", "uts")}
-                processes.append(entry.name + " " + (entry / "comm").read_text().strip())
-            except OSError:
-                continue
-    mounts = Path("/proc/self/mounts").read_text().splitlines()
-    return {"links": links, "processes": sorted(processes), "namespaces": sorted(spaces), "mounts": mounts}
-
-
-def reap() -> None:
-    """We are pid 1 here: orphans are ours to bury."""
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
-        except ChildProcessError:
-            return
-
-
-def settle(before: dict[str, list[str]], what: str) -> float:
-    """Seconds until the machine is as it was before; ends the script if that does not come."""
-    start = time.monotonic()
-    while (after := footprint()) != before:
-        reap()
-        if time.monotonic() - start > SETTLE_S:
-            print(f"{what}:", file=sys.stderr)
-            for kind, seen in after.items():
-                for line in sorted(set(seen) ^ set(before[kind])):
-                    print(f"{kind}: {line}", file=sys.stderr)
-            sys.exit(1)
-        time.sleep(0.005)
-    return time.monotonic() - start
 
 
 def must(condition: bool, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,7 @@ import pytest
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("mortal_lab.py")
-ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net"]
-"""A machine of the test's own, where before and after can be compared exactly."""
+RunAlone = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(
@@ -25,9 +24,8 @@ ALONE = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"
         ("interrupt", "demo", 2, 5),
     ],
 )
-def test_nothing_of_a_lab_outlives_its_engine(how: str, what: str, times: int, seed: int) -> None:
-    command = [*ALONE, sys.executable, str(SCRIPT), how, what, str(times), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170)
+def test_nothing_of_a_lab_outlives_its_engine(run_alone: RunAlone, how: str, what: str, times: int, seed: int) -> None:
+    done = run_alone(SCRIPT, how, what, times, seed)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{times} labs ended by {how}" in done.stdout
     print(done.stdout)
