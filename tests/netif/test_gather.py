@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST, TX_RESPONSE, TX_SLOT_SIZE
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6
 from xnet.netif import BadRing
-from xnet.netif.gather import Packet, Slots, next_packet, responses
+from xnet.netif.gather import Gather, Packet, next_packet, responses
 
 RECORDING = Path(__file__).parent.parent / "abi" / "data" / "netfront_tx_slots.txt"
 BLANK, VALID, MORE, EXTRA = 1, 2, 4, 8
@@ -34,15 +36,12 @@ MCAST_ADD, MCAST_DEL = extra(2), extra(3)
 
 def gather(slots: Sequence[bytes], pos: int = 0) -> tuple[Packet, int]:
     """The packet at slot `pos`, and where the next one begins."""
-    packet = next_packet(Slots(b"".join(slots)), pos)
-    assert packet.slot == pos
-    return packet, pos + packet.slots
+    packet = next_packet(b"".join(slots), pos)
+    return packet, pos + len(packet.slots) // TX_SLOT_SIZE
 
 
-def answers(slots: Sequence[bytes], packets: list[Packet], statuses: list[list[int] | None]) -> list[tuple[int, int]]:
-    """(id, status) of the responses to all slots; the rest of each slot is zero (XSA-216)."""
-    data = responses(Slots(b"".join(slots)), len(slots), packets, statuses)
-    assert len(data) == len(slots) * TX_SLOT_SIZE
+def answers(data: bytes) -> list[tuple[int, int]]:
+    """(id, status) of the responses; the rest of each slot is zero (XSA-216)."""
     each = [data[at : at + TX_SLOT_SIZE] for at in range(0, len(data), TX_SLOT_SIZE)]
     assert all(slot[TX_RESPONSE.size :] == bytes(8) for slot in each)
     return [TX_RESPONSE.unpack_from(slot) for slot in each]
@@ -125,7 +124,8 @@ def test_a_packet_is_dropped_and_the_next_one_lives(name: str) -> None:
     slots, why = DROPPED[name]
     packet, after = gather([*slots, req(0, 0, 60)])
     assert (packet.error, after) == (why, len(slots))
-    said = answers(slots, [packet], [None])
+    said = answers(packet.answers)
+    assert len(said) == len(slots)
     assert {status for _, status in said} == ({ERROR, NULL} if packet.extras else {ERROR})
     following, end = gather([*slots, req(0, 0, 60)], after)
     assert (following.error, following.length, end) == ("", 60, len(slots) + 1)
@@ -163,8 +163,8 @@ def test_what_no_frontend_can_write_is_fatal(name: str) -> None:
 def test_what_comes_after_a_packet_cannot_complete_it() -> None:
     """The count of published slots is the limit, not what stands in the ring behind them."""
     with pytest.raises(BadRing, match="ring ends"):
-        next_packet(Slots(req(0, MORE, 60)), 0)
-    assert next_packet(Slots(req(0, MORE, 60) + req(0, 0, 10)), 0).slots == 2
+        next_packet(req(0, MORE, 60), 0)
+    assert gather([req(0, MORE, 60), req(0, 0, 10)])[1] == 2
 
 
 @pytest.mark.parametrize("extras", [0, 1, 3])
@@ -180,23 +180,67 @@ def test_responses_stand_in_slot_order_with_nulls_right_after_the_first(
     slots = [first, *[extra(4, int(i < extras - 1)) for i in range(extras)], *rest]
     packet, _ = gather(slots)
     expected = [ERROR if verdict == "dropped" else OKAY] * fragments
+    data = packet.answers
     if verdict == "mixed":
-        packet.error, expected[-1] = "tx_grant_error", ERROR
-    said = answers(slots, [packet], [expected if verdict == "mixed" else None])
+        expected[-1] = ERROR
+        data = responses(packet.slots, packet.extras, ERROR, expected)
+    said = answers(data)
+    assert len(said) == len(slots)
     assert said[0] == (ids[0], expected[0])
     assert [status for _, status in said[1 : 1 + extras]] == [NULL] * extras
     assert said[1 + extras :] == list(zip(ids[1:], expected[1:], strict=True))
 
 
-def test_several_packets_are_answered_together() -> None:
+def test_several_packets_are_taken_and_answered_in_order() -> None:
     slots = [req(0, 0, 60, 0xFFFF), req(0, EXTRA | BLANK, 60, 1), GSO4, req(0, MORE, 13, 256), req(0, 0, 0, 3)]
-    packets, at = [], 0
-    while at < len(slots):
-        packet, at = gather(slots, at)
-        packets.append(packet)
-    said = answers(slots, packets, [None] * 3)
+    packets, taken = Gather().take(b"".join(slots), 64, 1 << 20)
+    assert taken == len(slots)
+    said = answers(b"".join(packet.answers for packet in packets))
     assert [said[0], said[1], said[3], said[4]] == [(0xFFFF, OKAY), (1, OKAY), (256, ERROR), (3, ERROR)]
     assert said[2][1] == NULL
+
+
+def test_packets_and_bytes_are_taken_up_to_a_limit() -> None:
+    data = b"".join([req(0, 0, 4095, i) for i in range(8)])
+    assert Gather().take(data, 3, 1 << 20)[1] == 3
+    assert Gather().take(data, 64, 4 * 4096)[1] == 4
+    assert Gather().take(data, 64, 0) == ([], 0)
+
+
+RUN = [req(0, MORE | EXTRA | BLANK, 9000), GSO4, *[TX_REQUEST.pack(50 + i, 0, MORE, 7, 4096) for i in (1,)]]
+SEEN = {
+    "one slot": [req(0, 0, 60)],
+    "a run with an extra": [*RUN, TX_REQUEST.pack(52, 0, 0, 7, 808)],
+    "two extras": [req(0, EXTRA | BLANK | MORE, 3000), extra(1, 1), HASH, req(0, 0, 1000)],
+    "20 slots": later(19),
+}
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([*SEEN.values(), *[slots for slots, _ in DROPPED.values()]]), max_size=8), st.data())
+def test_a_packet_seen_before_is_the_same_again(packets: list[list[bytes]], draw: st.DataObject) -> None:
+    """What `Gather` knows it took from `next_packet`, whatever stood around it then and stands there now."""
+    gather = Gather()
+    for _ in range(3):
+        data = b"".join(slot for slots in draw.draw(st.permutations(packets)) for slot in slots)
+        found, at = [], 0
+        while at < len(data) // TX_SLOT_SIZE:
+            packet = next_packet(data, at)
+            at += len(packet.slots) // TX_SLOT_SIZE
+            found.append(packet)
+        taken, slots = gather.take(data, 64, 1 << 24)
+        assert slots == at
+        for one, other in zip(taken, found, strict=True):
+            assert all(getattr(one, name) == getattr(other, name) for name in Packet.__slots__)
+
+
+def test_what_is_fatal_is_fatal_again_behind_packets_seen_before() -> None:
+    gather = Gather()
+    good = b"".join(SEEN["a run with an extra"])
+    gather.take(good, 64, 1 << 20)
+    for _ in range(2):
+        with pytest.raises(BadRing, match="ring ends"):
+            gather.take(good + good[: 3 * TX_SLOT_SIZE], 64, 1 << 20)
 
 
 def consecutive(length: int, spoil: int = -1, *, gso: bool = False) -> list[bytes]:
@@ -265,7 +309,8 @@ def test_what_a_real_netfront_wrote_is_one_packet(name: str) -> None:
     slots, length, ids, gso = RECORDED[name]
     packet, after = gather(slots)
     assert (packet.error, packet.length, after) == ("", length, len(slots))
-    said = answers(slots, [packet], [None])
+    said = answers(packet.answers)
+    assert len(said) == len(slots)
     assert [ident for ident, status in said if status == OKAY] == ids
     assert sum(size for _, _, size in packet.segments) == length
     assert all(offset + size <= 4096 for _, offset, size in packet.segments)

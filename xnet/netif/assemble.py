@@ -26,50 +26,78 @@ from xnet.abi.xen.netif import (
     NETRXF_more_data,
 )
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Piece
+from xnet.netif.known import remember
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
 assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
 GSO_TYPES: Final = (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6)
+FLAGS_AT: Final = 4
+"""Byte of a slot where its flags are."""
+MORE: Final = bytes([flags & NETRXF_more_data for flags in range(256)])
+"""Translates flags to zero where the frame has no more data."""
 
 
-def assemble(data: bytes, first: int, base: int) -> tuple[list[Frame], int]:  # hot: 1.5 us a frame of one slot, 6 of 17
-    """Frames out of response slots, and how many were dropped. Slot `first` is that of the first response; the page of
-    slot k is at address ``base + k * 4096``.
-    """
-    count = len(data) // RX_SLOT_SIZE
-    if count == 1:
-        _, offset, flag, size = RX_RESPONSE.unpack(data)
-        if flag & (NETRXF_extra_info | NETRXF_more_data) or size < 0 or offset + size > PAGE_SIZE:
-            return [], 1
-        return [(WORDS[flag & 3], size, ((base + (first << PAGE_SHIFT) + offset, size, DOMID_SELF, 0),))], 0
-    columns = memoryview(data)
-    offsets, flags = columns.cast("H")[1::4].tolist(), columns.cast("H")[2::4].tolist()
-    sizes = columns.cast("h")[3::4].tolist()
-    frames: list[Frame] = []
-    at = bad = 0
-    while at < count:
-        start, flag = at, flags[at]
-        word = WORDS[flag & 3]
-        at += 1
-        if flag & NETRXF_extra_info:
-            at, gso = read_extras(data, at, count)
-            word |= gso
-        end = at
-        if flag & NETRXF_more_data:
-            while end < count and flags[end] & NETRXF_more_data:
+class Assemble:
+    """Frames out of the slots of one ring; the page of slot k is at address ``base + k * 4096``."""
+
+    __slots__ = ("base", "known")
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.known: dict[tuple[int, bytes], Frame] = {}
+        """Frames by their first slot and what is in the slots: none is over before its slots say so."""
+
+    def take(self, data: bytes, first: int) -> tuple[list[Frame], int]:  # hot: 0.4 us a frame seen before
+        """Frames out of response slots, and how many were dropped. Slot `first` is that of the first response."""
+        frames: list[Frame] = []
+        known = self.known
+        flags = data[FLAGS_AT::RX_SLOT_SIZE]
+        more = flags.translate(MORE)
+        at, count, bad = 0, len(flags), 0
+        while at < count:
+            # a guess at where it ends; a wrong one is not known
+            end = at + 1
+            flag = flags[at]
+            if flag & NETRXF_extra_info:
                 end += 1
-            end += 1
-        if word < 0 or end > count:
-            bad += 1
-        else:
-            frame = gathered(word, first, base, start, at, end, offsets, sizes)
+            if flag & NETRXF_more_data:
+                end = more.find(0, end) + 1
+            slot = first + at & RING_SLOTS - 1
+            frame = known.get((slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])) if end else None
             if frame is None:
-                bad += 1
-            else:
+                frame, end = self.read(data, at, slot)
+                if frame is not None:
+                    remember(known, (slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE]), frame)
+            if frame is not None:
                 frames.append(frame)
-        at = end
-    return frames, bad
+            else:
+                bad += 1
+            at = end
+        return frames, bad
+
+    def read(self, data: bytes, at: int, slot: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
+        """The frame that begins in `data` at slot `at`, which is `slot` of the ring, or None; where the next begins."""
+        count = len(data) // RX_SLOT_SIZE
+        base, start, gso, length, good, more = self.base, at, 0, 0, True, True
+        word = WORDS[data[at * RX_SLOT_SIZE + FLAGS_AT] & 3]
+        pieces: list[Piece] = []
+        while more and at < count:
+            _, offset, flags, size = RX_RESPONSE.unpack_from(data, at * RX_SLOT_SIZE)
+            good = good and size >= 0 and offset + size <= PAGE_SIZE
+            addr = base + ((slot + at - start & RING_SLOTS - 1) << PAGE_SHIFT) + offset
+            if pieces and pieces[-1][0] + pieces[-1][1] == addr:
+                pieces[-1] = (pieces[-1][0], pieces[-1][1] + size, DOMID_SELF, 0)
+            else:
+                pieces.append((addr, size, DOMID_SELF, 0))
+            length += size
+            at += 1
+            more = bool(flags & NETRXF_more_data)
+            if at == start + 1 and flags & NETRXF_extra_info:
+                at, gso = read_extras(data, at, count)
+        if more or gso < 0 or not good or length > XEN_NETIF_MAX_TX_SIZE:
+            return None, at
+        return (word | gso, length, tuple(pieces)), at
 
 
 def read_extras(data: bytes, at: int, count: int) -> tuple[int, int]:
@@ -86,35 +114,3 @@ def read_extras(data: bytes, at: int, count: int) -> tuple[int, int]:
         else:
             gso = -1
     return at, gso
-
-
-def gathered(
-    word: int, first: int, base: int, start: int, at: int, end: int, offsets: list[int], sizes: list[int]
-) -> Frame | None:  # hot
-    """The frame of slot `start` and slots `at` to `end`; None when one of them failed or lies."""
-    offset, length = offsets[start], sizes[start]
-    if length < 0 or offset + length > PAGE_SIZE:
-        return None
-    addr = base + ((first + start & RING_SLOTS - 1) << PAGE_SHIFT) + offset
-    if at == end:
-        return (word, length, ((addr, length, DOMID_SELF, 0),))
-    pieces: list[Piece] = [(addr, length, DOMID_SELF, 0)]
-    page = first + at & RING_SLOTS - 1
-    last = sizes[end - 1]
-    if (
-        page + end - at <= RING_SLOTS
-        and 0 <= last <= PAGE_SIZE
-        and sizes[at : end - 1].count(PAGE_SIZE) == end - 1 - at
-        and not any(offsets[at:end])
-    ):
-        rest = (end - 1 - at) * PAGE_SIZE + last  # the usual frame: whole pages, side by side
-        pieces.append((base + (page << PAGE_SHIFT), rest, DOMID_SELF, 0))
-        length += rest
-    else:
-        for slot in range(at, end):
-            offset, size = offsets[slot], sizes[slot]
-            if size < 0 or offset + size > PAGE_SIZE:
-                return None
-            pieces.append((base + ((first + slot & RING_SLOTS - 1) << PAGE_SHIFT) + offset, size, DOMID_SELF, 0))
-            length += size
-    return (word, length, tuple(pieces)) if length <= XEN_NETIF_MAX_TX_SIZE else None

@@ -10,29 +10,19 @@ before this end returns, so there is at most one ringful to do.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
-from xnet.abi.xen.netif import (
-    EXTRA_GSO,
-    RX_REQUEST,
-    RX_RESPONSE,
-    RX_SLOT_SIZE,
-    XEN_NETIF_EXTRA_TYPE_GSO,
-    NETRXF_csum_blank,
-    NETRXF_data_validated,
-    NETRXF_extra_info,
-    NETRXF_more_data,
-)
-from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Chain, Frame, Link, own
+from xnet.abi.xen import PAGE_SIZE
+from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
+from xnet.frame import GSO_TYPE_MASK, Chain, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
-from xnet.netif.gather import BadRing, Packet, Slots, next_packet, responses
-from xnet.netif.transport import CopyDeliver, CopyFetch, MapFetch
+from xnet.netif.gather import BadRing, Gather, Packet, responses
+from xnet.netif.scatter import Scatter, slots_of
+from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
 from xnet.ring import BackRing, RingError
 
 TX_BURST: Final = 64
@@ -41,19 +31,6 @@ WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
 WAITING_TICKS: Final = 10
 """Ticks (seconds) a frame waits before it is dropped: Linux's rx_drain_timeout_msecs."""
-
-RX_FLAGS: Final = (
-    0,
-    NETRXF_csum_blank | NETRXF_data_validated,
-    NETRXF_data_validated,
-    NETRXF_csum_blank | NETRXF_data_validated,
-)
-"""netif rx flags by the two low bits of the offload word; a blank checksum is always also validated data."""
-MOST_SLOTS: Final = 17
-"""Slots of the largest frame: 16 pages of data and the GSO extra."""
-MORE_FLAGS: Final = memoryview(array("H", [NETRXF_more_data] * MOST_SLOTS))
-FULL_SIZES: Final = memoryview(array("H", [PAGE_SIZE] * MOST_SLOTS))
-"""Columns of the rx slots in the middle of a frame."""
 
 
 class BackQueue:
@@ -84,6 +61,8 @@ class BackQueue:
         self.link = link
         self.fetcher = fetcher
         self.deliverer = CopyDeliver(xen, domid)
+        self.gather = Gather()
+        self.scatter = Scatter()
         self.arena = arena
         self.accepts = accepts
         self.notify_tx = notify_tx
@@ -123,29 +102,33 @@ class BackQueue:
 
     def tx_burst(self, available: int) -> None:  # hot
         """Take up to TX_BURST whole packets, as many as the staging memory holds."""
-        ring, counters = self.tx_ring, self.counters
-        slots = Slots(ring.peek_requests(available))
-        packets: list[Packet] = []
-        at, room = 0, self.arena.free() >> 1  # the other half is for what this burst causes further on
-        while at < available and room > 0 and len(packets) < TX_BURST:
-            packet = next_packet(slots, at)
-            at += packet.slots
-            packets.append(packet)
-            room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
-        ring.consume(at)
-        counters["tx_slots"] += at
+        ring = self.tx_ring
+        # half of the staging memory: the other is for what this burst causes further on
+        packets, slots = self.gather.take(ring.peek_requests(available), TX_BURST, self.arena.free() >> 1)
+        ring.consume(slots)
+        self.counters["tx_slots"] += slots
         mark = self.arena.mark()
         chain = Chain(self.xen.window)
-        statuses = self.fetcher.fetch(packets, chain.frames)
+        failures = self.fetcher.fetch(packets, chain.frames)
         self.hand_on(chain)  # first: the frame is on its way while the guest is told
         self.fetcher.release()
-        self.respond(responses(slots, at, packets, statuses))
-        self.arena.release(mark)
+        answers = [packet.answers for packet in packets]
         if len(chain.frames) != len(packets):
-            for packet in packets:
-                if packet.error:
-                    counters["tx_errors"] += 1
-                    counters[packet.error] = counters.get(packet.error, 0) + 1
+            self.lament(packets, failures, answers)
+        self.respond(b"".join(answers))
+        self.arena.release(mark)
+
+    def lament(self, packets: list[Packet], failures: dict[int, Failure], answers: list[bytes]) -> None:
+        """Count the packets that are dropped; what could not be fetched is answered so."""
+        counters = self.counters
+        for index, packet in enumerate(packets):
+            error = packet.error
+            if index in failures:
+                error, statuses = failures[index]
+                answers[index] = responses(packet.slots, packet.extras, XEN_NETIF_RSP_ERROR, statuses)
+            if error:
+                counters["tx_errors"] += 1
+                counters[error] = counters.get(error, 0) + 1
 
     def hand_on(self, chain: Chain) -> None:  # hot
         """The chain leaves the guest's side."""
@@ -222,26 +205,19 @@ class BackQueue:
         if available and len(frames) == 1 and frames[0][1] <= PAGE_SIZE and not frames[0][0] & GSO_TYPE_MASK:
             self.rx_one(frames[0])
             return 1
-        needs = [(length + PAGE_SIZE - 1 >> PAGE_SHIFT) + (word & GSO_TYPE_MASK > 0) for word, length, _ in frames]
-        requests = memoryview(ring.peek_requests(min(available, sum(needs))))
-        ids, grefs = requests.cast("H")[0::4], requests.cast("I")[1::2].tolist()
+        needs = [slots_of(word, length) for word, length, _ in frames]
+        requests = ring.peek_requests(min(available, sum(needs)))
         ops: list[CopyOp] = []
         answers: list[bytes] = []
         at = done = size = 0
-        build = self.deliverer.build
+        build, place_of = self.deliverer.build, self.scatter.place
         for (word, length, pieces), needed in zip(frames, needs, strict=True):
             end = at + needed
             if end > available:
                 break
-            if needed == 1:
-                answers.append(RX_RESPONSE.pack(ids[at], 0, RX_FLAGS[word & 3], length))
-                build(pieces, grefs[at:end], ops)
-            else:
-                answers.append(answer(word, length, ids[at:end]))
-                mine = grefs[at:end]
-                if word & GSO_TYPE_MASK:
-                    del mine[1]  # the extra's buffer goes back unused
-                build(pieces, mine, ops)
+            place = place_of(word, length, requests[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])
+            answers.append(place.answers)
+            build(pieces, place, ops)
             at = end
             done += 1
             size += length
@@ -258,14 +234,15 @@ class BackQueue:
     def rx_one(self, frame: Frame) -> None:  # hot: 3 us
         """Deliver the only frame of a burst, into the one buffer it needs: what a ping waits for."""
         word, length, pieces = frame
-        ident, _, gref = RX_REQUEST.unpack(self.rx_ring.peek_requests(1))
+        requests = self.rx_ring.peek_requests(1)
+        place = self.scatter.place(word, length, requests)
         ops: list[CopyOp] = []
-        self.deliverer.build(pieces, [gref], ops)
+        self.deliverer.build(pieces, place, ops)
         failed = self.deliverer.deliver(ops)
+        answers = place.answers
         if failed:
-            self.drop("rx_grant_error", 1)
-        status = failed[gref] if failed else length
-        self.publish(RX_RESPONSE.pack(ident, 0, RX_FLAGS[word & 3], status), 1, 1, length)
+            answers = self.mark_failed(answers, requests, failed, [1])
+        self.publish(answers, 1, 1, length)
 
     def publish(self, answers: bytes, slots: int, frames: int, size: int) -> None:  # hot
         """Answer rx requests, all slots of a frame at once; wake the guest if it asked for it."""
@@ -281,9 +258,9 @@ class BackQueue:
         else:
             counters["rx_suppressed"] += 1
 
-    def mark_failed(self, answers: bytes, requests: memoryview, failed: dict[int, int], needs: list[int]) -> bytes:
+    def mark_failed(self, answers: bytes, requests: bytes, failed: dict[int, int], needs: list[int]) -> bytes:
         """Slots whose copy failed say so: the GNTST status, as Linux's netback answers. `needs`: slots a frame."""
-        marked, grefs = bytearray(answers), requests.cast("I")[1::2]
+        marked, grefs = bytearray(answers), memoryview(requests).cast("I")[1::2]
         statuses = memoryview(marked).cast("h")[3::4]
         at = 0
         for needed in needs:
@@ -327,23 +304,3 @@ class BackQueue:
         """Count frames that will never arrive."""
         self.counters["rx_drops"] += count
         self.counters[name] = self.counters.get(name, 0) + count
-
-
-def answer(word: int, length: int, ids: memoryview) -> bytes:  # hot: 3 us
-    """The response slots of one frame for the requests it takes: each id echoed in its own slot, an extra second."""
-    gso = word & GSO_TYPE_MASK
-    count = len(ids)
-    out = bytearray(count * RX_SLOT_SIZE)
-    halves = memoryview(out).cast("H")  # id offset flags status
-    halves[0::4] = ids
-    halves[2::4] = MORE_FLAGS[:count]
-    halves[3::4] = FULL_SIZES[:count]
-    pages = count - 1 if gso else count
-    halves[-2], halves[-1] = 0, length - (pages - 1) * PAGE_SIZE
-    flags = RX_FLAGS[word & 3] | (NETRXF_extra_info if gso else 0) | (NETRXF_more_data if pages > 1 else 0)
-    halves[2], halves[3] = flags, PAGE_SIZE if pages > 1 else length
-    if gso:
-        EXTRA_GSO.pack_into(
-            out, RX_SLOT_SIZE, XEN_NETIF_EXTRA_TYPE_GSO, 0, word >> GSO_SIZE_SHIFT, gso >> GSO_TYPE_SHIFT, 0, 0
-        )
-    return bytes(out)

@@ -1,20 +1,20 @@
 """From tx slots to whole packets, never half of one.
 
-`next_packet` reads slots that were copied out of the ring already and returns one packet and where the next begins.
-What a correct frontend can never write is fatal (BadRing: the vif is disabled, as Linux's netback does it); what a
-correct one may do by accident drops the packet, each of its slots answered with ERROR. The verdicts are those of
-Linux 6.12's netback (xenvif_count_requests, xenvif_tx_build_gops); a packet whose end is not published yet is fatal
-there too, since every correct frontend publishes whole packets. Two differ: a GSO packet without csum_blank, which
-Linux repairs and no known frontend sends, is dropped; so is a multicast filter's dummy packet, since none is offered.
+`Gather` takes packets off slots that were copied out of the ring already; one whose slots it has seen before it knows,
+every other one is read by `next_packet`. What a correct frontend can never write is fatal (BadRing: the vif is
+disabled, as Linux's netback does it); what a correct one may do by accident drops the packet, each of its slots
+answered with ERROR. The verdicts are those of Linux 6.12's netback (xenvif_count_requests, xenvif_tx_build_gops); a
+packet whose end is not published yet is fatal there too, since every correct frontend publishes whole packets. Two
+differ: a GSO packet without csum_blank, which Linux repairs and no known frontend sends, is dropped; so is a multicast
+filter's dummy packet, since none is offered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 from typing import Final, NoReturn
 
-from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
+from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
     TX_REQUEST,
@@ -37,9 +37,14 @@ from xnet.abi.xen.netif import (
 )
 from xnet.errors import XnetError
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
+from xnet.netif.known import remember
 from xnet.ring import RingError
 
 ETH_HLEN: Final = 14
+FLAGS_AT: Final = 6
+"""Byte of a slot where its flags are."""
+MORE: Final = bytes([flags & NETTXF_more_data for flags in range(256)])
+"""Translates flags to zero where the packet has no more data."""
 FATAL_LATER_SLOTS: Final = 20
 """Slots after the first at which Linux gives the vif up (module parameter fatal_skb_slots)."""
 
@@ -50,21 +55,6 @@ the pages of as many consecutive references as it needs, from offset 0 on."""
 
 class BadRing(XnetError):
     """What is on the ring cannot come from a correct driver; `guarded` hands it to the device."""
-
-
-ANSWER: Final = Struct("<Hh8x")
-"""A tx response in its slot: id, status."""
-
-
-class Slots:
-    """Tx slots copied out of the ring. `halves` are their columns: slot i has its offset in halves[6 * i + 2], ..."""
-
-    __slots__ = ("count", "data", "halves")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.count = len(data) // TX_SLOT_SIZE
-        self.halves = memoryview(data).cast("H")
 
 
 def guarded(handler: Callable[[], None], rogue: Callable[[str], None]) -> Callable[[], None]:
@@ -80,17 +70,13 @@ def guarded(handler: Callable[[], None], rogue: Callable[[str], None]) -> Callab
 
 
 class Packet:
-    """One packet off the ring: what to fetch, and where its slots are."""
+    """One packet off the ring: what to fetch, and what its slots are answered. It never changes."""
 
-    __slots__ = ("error", "extras", "length", "segments", "slot", "slots", "word")
+    __slots__ = ("answers", "error", "extras", "length", "segments", "slots", "word")
 
-    def __init__(
-        self, slot: int, slots: int, extras: int, word: int, length: int, segments: list[Segment], error: str
-    ) -> None:
-        self.slot = slot
-        """Its first slot, counted as in `Slots`."""
+    def __init__(self, slots: bytes, extras: int, word: int, length: int, segments: list[Segment], error: str) -> None:
         self.slots = slots
-        """All its slots: each is owed a response."""
+        """Its slots: each is owed a response."""
         self.extras = extras
         """Extra slots after the first: their response is NULL."""
         self.word = word
@@ -98,6 +84,8 @@ class Packet:
         self.segments = segments
         self.error = error
         """Why it is dropped, as a counter's name; empty when it is to be fetched."""
+        self.answers = responses(slots, extras, XEN_NETIF_RSP_ERROR if error else XEN_NETIF_RSP_OKAY)
+        """The response slots, if nothing goes wrong any more."""
 
 
 def fatal(what: str, value: object) -> NoReturn:
@@ -105,13 +93,82 @@ def fatal(what: str, value: object) -> NoReturn:
     raise BadRing(f"{what} ({value})")
 
 
-def read_extras(slots: Slots, pos: int) -> tuple[int, int, str]:
+class Gather:
+    """Packets off the slots of one ring."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Packet] = {}
+        """Packets by their slots: a packet is over where its slots say so, so no other one begins with the same."""
+
+    def take(self, data: bytes, most: int, room: int) -> tuple[list[Packet], int]:  # hot: 0.3 us a packet seen before
+        """Up to `most` whole packets off the slots `data`, until they fill `room` bytes of staging pages, and how many
+        slots those are. BadRing: see the module."""
+        packets: list[Packet] = []
+        known = self.known
+        flags = data[FLAGS_AT::TX_SLOT_SIZE]
+        more = flags.translate(MORE)
+        at, count = 0, len(flags)
+        while at < count and room > 0 and len(packets) < most:
+            # a guess at where it ends; a wrong one is not known
+            end = at + 1
+            flag = flags[at]
+            if flag & NETTXF_extra_info:
+                end += 1
+            if flag & NETTXF_more_data:
+                end = more.find(0, end) + 1
+            packet = known.get(data[at * TX_SLOT_SIZE : end * TX_SLOT_SIZE]) if end else None
+            if packet is None:
+                packet = next_packet(data, at)
+                if not packet.error:
+                    remember(known, packet.slots, packet)
+            at += len(packet.slots) // TX_SLOT_SIZE
+            packets.append(packet)
+            room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
+        return packets, at
+
+
+def next_packet(data: bytes, pos: int) -> Packet:  # 15 us for 17 slots
+    """The packet that begins at slot `pos`. BadRing: see the module."""
+    gref, offset, flags, _, length = TX_REQUEST.unpack_from(data, pos * TX_SLOT_SIZE)
+    at, extras, gso, error = pos + 1, 0, 0, ""
+    if flags & NETTXF_extra_info:
+        extras, gso, error = read_extras(data, at)
+        at += extras
+    first = length
+    later: list[Segment] = []
+    if flags & NETTXF_more_data:
+        later = later_slots(data, at)
+        at += len(later)
+        first -= sum([size for _, _, size in later])
+        if len(later) >= XEN_NETIF_NR_SLOTS_MIN + 1:
+            error = "tx_too_many_slots"
+    if first < 0:
+        error = "tx_fragments_exceed_size"
+    elif not error:  # where the first fragment lies matters only when it is fetched
+        if first < ETH_HLEN:
+            error = "tx_runt"
+        elif offset + first > PAGE_SIZE:
+            fatal("slot crosses its page", f"offset {offset}, size {first}")
+    word = gso | flags & DATA_VALIDATED
+    if flags & NETTXF_csum_blank:
+        word = gso | CSUM_BLANK | DATA_VALIDATED
+    elif gso:
+        error = error or "tx_gso_without_csum_blank"
+    segments = [(gref, offset, first), *later]
+    if later and is_run(segments):
+        segments = [(gref, 0, length)]
+    return Packet(data[pos * TX_SLOT_SIZE : at * TX_SLOT_SIZE], extras, word, length, segments, error)
+
+
+def read_extras(data: bytes, pos: int) -> tuple[int, int, str]:
     """The chain of extras from slot `pos` on: (how many, GSO bits of the offload word, drop reason)."""
     at, gso, error = pos, 0, ""
     while True:
-        if at >= slots.count:
+        if at * TX_SLOT_SIZE >= len(data):
             fatal("extra info promised, but the ring ends", at - pos)
-        kind, flags, size, gso_type, _, _ = EXTRA_GSO.unpack_from(slots.data, at * TX_SLOT_SIZE)
+        kind, flags, size, gso_type, _, _ = EXTRA_GSO.unpack_from(data, at * TX_SLOT_SIZE)
         at += 1
         if kind == XEN_NETIF_EXTRA_TYPE_NONE or kind >= XEN_NETIF_EXTRA_TYPE_MAX:
             fatal("unknown extra info", kind)
@@ -127,72 +184,15 @@ def read_extras(slots: Slots, pos: int) -> tuple[int, int, str]:
             return at - pos, gso, error
 
 
-def is_run(slots: Slots, at: int, gref: int, length: int) -> bool:  # hot: 2 us for 16 slots
-    """Whether the slots from `at` on go on where a first page of `gref` ended: whole pages of consecutive references,
-    to the end of a packet of `length` bytes."""
-    later = (length - 1) >> PAGE_SHIFT
-    end = at + later
-    if end > slots.count or not 0 < later < XEN_NETIF_NR_SLOTS_MIN:
-        return False
-    halves = slots.halves
-    flags = halves[6 * at + 3 : 6 * end : 6].tolist()
-    sizes = halves[6 * at + 5 : 6 * end : 6].tolist()
-    rest = length - (later << PAGE_SHIFT)
-    return (
-        not flags[-1] & NETTXF_more_data
-        and flags.count(NETTXF_more_data) == later - 1
-        and sizes[-1] == rest
-        and sizes.count(PAGE_SIZE) == later - (rest != PAGE_SIZE)
-        and not any(halves[6 * at + 2 : 6 * end : 6].tolist())
-        and memoryview(slots.data).cast("I")[3 * at : 3 * end : 3].tolist() == [*range(gref + 1, gref + 1 + later)]
-    )
-
-
-def next_packet(slots: Slots, pos: int) -> Packet:  # hot: 1.5 us for one slot, 5 for 17 that are a run
-    """The packet that begins at slot `pos`. BadRing: see the module."""
-    data = slots.data
-    gref, offset, flags, _, length = TX_REQUEST.unpack_from(data, pos * TX_SLOT_SIZE)
-    at, extras, gso, error = pos + 1, 0, 0, ""
-    if flags & NETTXF_extra_info:
-        extras, gso, error = read_extras(slots, at)
-        at += extras
-    first = length
-    segments = [(gref, offset, length)]
-    if flags & NETTXF_more_data:
-        if not offset and is_run(slots, at, gref, length):
-            first = PAGE_SIZE
-            at += (length - 1) >> PAGE_SHIFT
-        else:
-            later = later_slots(slots, at)
-            at += len(later)
-            first -= sum([size for _, _, size in later])
-            if len(later) >= XEN_NETIF_NR_SLOTS_MIN + 1:
-                error = "tx_too_many_slots"
-            segments = [(gref, offset, first), *later]
-    if first < 0:
-        error = "tx_fragments_exceed_size"
-    elif not error:  # where the first fragment lies matters only when it is fetched
-        if first < ETH_HLEN:
-            error = "tx_runt"
-        elif offset + first > PAGE_SIZE:
-            fatal("slot crosses its page", f"offset {offset}, size {first}")
-    word = gso | flags & DATA_VALIDATED
-    if flags & NETTXF_csum_blank:
-        word = gso | CSUM_BLANK | DATA_VALIDATED
-    elif gso:
-        error = error or "tx_gso_without_csum_blank"
-    return Packet(pos, at - pos, extras, word, length, segments, error)
-
-
-def later_slots(slots: Slots, pos: int) -> list[Segment]:
+def later_slots(data: bytes, pos: int) -> list[Segment]:
     """The data slots after the first, from slot `pos` to the packet's end, each within its page."""
     found: list[Segment] = []
     more = NETTXF_more_data
     while more:
-        at = pos + len(found)
-        if at >= slots.count:
+        at = (pos + len(found)) * TX_SLOT_SIZE
+        if at >= len(data):
             fatal("more data promised, but the ring ends", len(found))
-        gref, offset, flags, _, size = TX_REQUEST.unpack_from(slots.data, at * TX_SLOT_SIZE)
+        gref, offset, flags, _, size = TX_REQUEST.unpack_from(data, at)
         if offset + size > PAGE_SIZE:
             fatal("slot crosses its page", f"offset {offset}, size {size}")
         found.append((gref, offset, size))
@@ -202,22 +202,24 @@ def later_slots(slots: Slots, pos: int) -> list[Segment]:
     return found
 
 
-def responses(slots: Slots, count: int, packets: list[Packet], statuses: list[list[int] | None]) -> bytes:  # hot
-    """The response slots for the first `count` requests: ids echoed, OKAY unless a packet failed, NULL for extras.
+def is_run(segments: list[Segment]) -> bool:
+    """Whether all these are whole pages of consecutive references, but for the end of the last."""
+    gref, end = segments[0][0], segments[-1][2]
+    return end > 0 and segments == [
+        *[(gref + i, 0, PAGE_SIZE) for i in range(len(segments) - 1)],
+        (gref + len(segments) - 1, 0, end),
+    ]
 
-    `statuses`: per packet None, or one for each data slot.
-    """
-    if count == 1 and not packets[0].error:
-        return ANSWER.pack(slots.halves[4], XEN_NETIF_RSP_OKAY)
-    out = bytearray(count * TX_SLOT_SIZE)
-    halves = memoryview(out).cast("H")
-    halves[0::6] = slots.halves[4 : 6 * count : 6]  # id, status
-    for packet, status in zip(packets, statuses, strict=True):
-        if packet.extras:
-            for at in range(packet.slot + 1, packet.slot + 1 + packet.extras):
-                TX_RESPONSE.pack_into(out, at * TX_SLOT_SIZE, 0, XEN_NETIF_RSP_NULL)
-        if packet.error:
-            data_slots = [packet.slot, *range(packet.slot + 1 + packet.extras, packet.slot + packet.slots)]
-            for at, code in zip(data_slots, status or [XEN_NETIF_RSP_ERROR] * len(data_slots), strict=True):
-                halves[6 * at + 1] = code & 0xFFFF
+
+def responses(slots: bytes, extras: int, status: int, statuses: list[int] | None = None) -> bytes:
+    """The response slots for a packet's slots: ids echoed, NULL for its extras, else `status` or, slot by slot,
+    `statuses`. Padding is zero (XSA-216)."""
+    out = bytearray(len(slots))
+    null = range(TX_SLOT_SIZE, TX_SLOT_SIZE * (1 + extras), TX_SLOT_SIZE)
+    said = iter(statuses or ())
+    for at in range(0, len(slots), TX_SLOT_SIZE):
+        if at in null:
+            TX_RESPONSE.pack_into(out, at, 0, XEN_NETIF_RSP_NULL)
+        else:
+            TX_RESPONSE.pack_into(out, at, TX_REQUEST.unpack_from(slots, at)[3], next(said, status))
     return bytes(out)

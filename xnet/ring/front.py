@@ -31,6 +31,10 @@ class FrontRing:
         shared.write(self.req_prod_pvt, data)
         self.req_prod_pvt = (self.req_prod_pvt + len(data) // shared.slot_size) & MASK32
 
+    def unpushed(self) -> bool:
+        """Whether anything was added that is not published."""
+        return self.req_prod_pvt != self.indices[REQ_PROD]
+
     def push_requests(self) -> bool:  # hot: 0.4 us
         """Publish what was added; True if the back asked to be woken (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY)."""
         indices = self.indices

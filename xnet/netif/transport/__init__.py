@@ -5,7 +5,7 @@ Out of a guest (tx): `copy.CopyFetch` lets the hypervisor copy the granted pages
 Into a guest (rx): `copy.CopyDeliver` lets the hypervisor copy into pages the guest posted (HVcopy).
 """
 
-from xnet.netif.transport.copy import CopyDeliver, CopyFetch
+from xnet.netif.transport.copy import CopyDeliver, CopyFetch, Failure
 from xnet.netif.transport.map import MapFetch
 
-__all__ = ["CopyDeliver", "CopyFetch", "MapFetch"]
+__all__ = ["CopyDeliver", "CopyFetch", "Failure", "MapFetch"]

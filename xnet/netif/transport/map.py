@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Frame
 from xnet.hv.api import Mapping, Xen
-from xnet.netif.transport.copy import singly
+from xnet.netif.transport.copy import GRANT_ERROR, Failure, singly
 
 if TYPE_CHECKING:
     from xnet.netif.gather import Packet
@@ -21,14 +21,18 @@ class MapFetch:
         self.domid = domid
         self.handles: list[int] = []
 
-    def fetch(self, packets: list[Packet], frames: list[Frame]) -> list[list[int] | None]:
-        """Map whole packets, adding them to `frames`; per packet None (all well) or a response status a slot."""
-        return [self.fetch_one(packet, frames) for packet in packets]
+    def fetch(self, packets: list[Packet], frames: list[Frame]) -> dict[int, Failure]:
+        """Map whole packets, adding them to `frames`; what failed by its place in `packets`."""
+        failures: dict[int, Failure] = {}
+        for index, packet in enumerate(packets):
+            if not packet.error:
+                statuses = self.fetch_one(packet, frames)
+                if statuses:
+                    failures[index] = (GRANT_ERROR, statuses)
+        return failures
 
-    def fetch_one(self, packet: Packet, frames: list[Frame]) -> list[int] | None:
-        """Map one packet's pages. When one cannot be mapped, the packet is dropped and that slot says ERROR."""
-        if packet.error:
-            return None
+    def fetch_one(self, packet: Packet, frames: list[Frame]) -> list[int]:
+        """Map one packet's pages. When one cannot be mapped, the packet is dropped: the status of each of its slots."""
         segments = singly(packet.segments)
         used = [segment for segment in segments if segment[2]]
         mapped = self.xen.map_grants(self.domid, [gref for gref, _, _ in used], readonly=True)
@@ -45,10 +49,9 @@ class MapFetch:
                     status = XEN_NETIF_RSP_ERROR
             statuses.append(status)
         if any(statuses):
-            packet.error = "tx_grant_error"
             return statuses
         frames.append((packet.word, packet.length, tuple(pieces)))
-        return None
+        return []
 
     def release(self) -> None:
         """The chain has been handed back: unmap all of it."""
