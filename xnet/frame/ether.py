@@ -16,6 +16,7 @@ offset         Ethernet, then plain IPv4
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -64,6 +65,12 @@ Transport = tuple[int, int, int]
 """Byte offset of the L4 header, of its checksum relative to that, and the IP protocol."""
 
 PLAIN_HEAD: Final = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
+SHAPED: Final = 128
+"""Bytes that hold every header of plain IPv4."""
+SHAPE: Final = Struct(">12xHB5xHxB22xBB")
+"""Of a frame without tags and IP options: ethertype, version|ihl, fragment, protocol, TCP data offset, TCP flags."""
+Shape = tuple[int, ...]
+
 PLAIN_TCP4: Transport = (34, 16, IPPROTO_TCP)
 PLAIN_UDP4: Transport = (34, 6, IPPROTO_UDP)
 
@@ -181,6 +188,11 @@ def headers_length(view: memoryview, place: Transport) -> int:
 def wire_length(word: int, view: memoryview, length: int) -> int:
     """Bytes of the largest frame this one becomes on a wire: itself, or one segment of it."""
     if word & GSO_TYPE_MASK:
+        if length >= SHAPED and len(view) >= SHAPED:
+            shape = SHAPE.unpack_from(view)
+            if shape[0] == ETH_P_IP and shape[1] == 0x45:
+                headers = _known_headers(shape)
+                return min(length, headers + (word >> GSO_SIZE_SHIFT)) if headers else length
         place = transport(view, length)
         if place is not None:
             return min(length, headers_length(view, place) + (word >> GSO_SIZE_SHIFT))
@@ -196,6 +208,16 @@ def vnet_header(word: int, view: memoryview, length: int) -> bytes:  # hot: plai
     gso = word & GSO_TYPE_MASK
     if not gso and not word & CSUM_BLANK:
         return VNET_VALID if word & DATA_VALIDATED else VNET_PLAIN
+    if length >= SHAPED and len(view) >= SHAPED:
+        shape = SHAPE.unpack_from(view)
+        if shape[0] == ETH_P_IP and shape[1] == 0x45:
+            return _known_vnet_header(word, shape)
+    return _vnet_header(word, view, length)
+
+
+def _vnet_header(word: int, view: memoryview, length: int) -> bytes:
+    """`vnet_header` of a frame whose checksum is blank."""
+    gso = word & GSO_TYPE_MASK
     place = transport(view, length)
     if place is None:
         return VNET_PLAIN
@@ -233,6 +255,15 @@ def offload_word(
     """
     if hdr == VNET_PLAIN:
         return 0
+    if length >= SHAPED and len(view) >= SHAPED:
+        shape = SHAPE.unpack_from(view)
+        if shape[0] == ETH_P_IP and shape[1] == 0x45:
+            return _known_offload_word(bytes(hdr), shape)
+    return _offload_word(hdr, view, length)
+
+
+def _offload_word(hdr: bytes | bytearray | memoryview, view: memoryview, length: int) -> int | None:
+    """`offload_word` of what is not plain."""
     if len(hdr) < VNET_HDR_SIZE:
         return None
     flags, kind, _, gso_size, start, offset = VNET_HDR.unpack_from(hdr)
@@ -249,3 +280,31 @@ def offload_word(
     if gso is None or not gso_size or place[2] != IPPROTO_TCP:
         return None
     return CSUM_BLANK | DATA_VALIDATED | gso | int(gso_size) << GSO_SIZE_SHIFT
+
+
+# --- plain IPv4 of which so much is there: all that the above look at is its shape, and a connection has few of them
+
+
+def _like(shape: Shape) -> memoryview:
+    """A frame of that shape."""
+    frame = bytearray(SHAPED)
+    SHAPE.pack_into(frame, 0, *shape)
+    return memoryview(frame)
+
+
+@lru_cache
+def _known_headers(shape: Shape) -> int:
+    """`headers_length`; 0 without a transport."""
+    view = _like(shape)
+    place = transport(view, SHAPED)
+    return 0 if place is None else headers_length(view, place)
+
+
+@lru_cache
+def _known_vnet_header(word: int, shape: Shape) -> bytes:
+    return _vnet_header(word, _like(shape), SHAPED)
+
+
+@lru_cache
+def _known_offload_word(hdr: bytes, shape: Shape) -> int | None:
+    return _offload_word(hdr, _like(shape), SHAPED)

@@ -22,6 +22,7 @@ from xnet.abi.xen.grant_table import (
     GTF_type_mask,
     GTF_writing,
 )
+from xnet.hv.api import CopyOp
 from xnet.mem import Machine, Physmap, Window
 
 GTF_sub_page: Final = 0x100
@@ -52,6 +53,25 @@ class Tracked:
     readonly: bool
 
 
+class KnownRun:
+    """What a COPY_RUN was found to be: right again as long as the entries are the very same, none of them is in use, no
+    frame of the machine has changed hands (`version`) and no own page of the caller its frame (`layout`)."""
+
+    __slots__ = ("domid", "entries", "first", "last", "layout", "start", "table", "to", "version")
+
+    def __init__(self, table: GrantTable, ref: int, count: int, version: int, layout: int) -> None:
+        self.table = table
+        self.domid = table.domid
+        self.first = ref << 3
+        self.last = (ref + count) << 3
+        """Where its entries are in the table's bytes."""
+        self.entries = bytes(table.bytes[self.first : self.last])
+        self.version = version
+        self.layout = layout
+        self.start = self.to = -1
+        """Source and destination, addresses in the machine."""
+
+
 class GrantTable:
     """One domain's grant state. `words` are the entries as native u32 pairs (flags | domid << 16, frame), `entries` how
     many there are now; the hypervisor keeps the frames, `frames`, mapped one after another in a window of its own.
@@ -67,8 +87,8 @@ class GrantTable:
         self.entries = 0
         self.bytes = own.view
         self.words = own.view.cast("I")
-        self.known_runs: dict[tuple[int, int, bool, int], tuple[bytes, int, int]] = {}
-        """(first reference, count, write, user) to (entries, machine version, first frame): see `GrantOps`."""
+        self.known_runs: dict[CopyOp, KnownRun] = {}
+        """Copies of this domain that were found right: see `GrantOps`."""
         self.active: dict[int, Active] = {}
         self.maptrack: dict[int, Tracked] = {}
         self.handles = list(range(maptrack - 1, -1, -1))
