@@ -94,17 +94,21 @@ def modules_of(node: ast.Import | ast.ImportFrom, package: list[str]) -> Iterato
     yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
+def statements_of(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Every import statement, and whether it stands inside a function. Expressions, most of a tree, have none."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, lazy
+        elif not isinstance(child, ast.expr):
+            yield from statements_of(child, lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
 def imports_in(source: str, path: Path) -> Iterator[Import]:
     package = ["xnet", *path.relative_to(HOUSE).parent.parts]
-    tree = ast.parse(source, filename=str(path))
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    lazy = {id(inner) for outer in ast.walk(tree) if isinstance(outer, functions) for inner in ast.walk(outer)}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
+    for node, lazy in statements_of(ast.parse(source, filename=str(path))):
         where = f"{path.relative_to(HOUSE.parent)}:{node.lineno}"
         for module in modules_of(node, package):
-            yield Import(room_of(path), where, id(node) in lazy, module)
+            yield Import(room_of(path), where, lazy, module)
 
 
 def complaint(found: Import) -> str:

@@ -20,6 +20,8 @@ from xnet.netif import FrontQueue
 from xnet.testing import Vif, World
 from xnet.testing.frames import tcp
 
+pytestmark = pytest.mark.integration
+
 MSS = 1448
 WORD = CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | MSS << GSO_SIZE_SHIFT
 FRAME = tcp(bytes(range(256)) * 36, blank=True)

@@ -14,6 +14,8 @@ from xnet.netif import Features
 from xnet.testing import FrontByHand, Vif, World
 from xnet.testing.frames import plain, tcp
 
+pytestmark = pytest.mark.integration
+
 SIZES = [14, 15, 59, 60, 61, 1514, 2048, 4095, 4096, 4097, 4110, 8191, 8192, 8193, 36865, 61440, 65534, 65535]
 BLANK = CSUM_BLANK | DATA_VALIDATED
 GSO4 = BLANK | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT

@@ -82,6 +82,7 @@ def judge(sent: Sent, arrived: list[Sent], accepts: Accepts) -> None:
         assert [look(part).payload for part in frames] == [look(frame).payload]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("at", ["front", "back", "both"])
 @pytest.mark.parametrize("name", OFF)
 def test_without_a_feature_frames_are_finished_in_software(world: World, name: str, at: str) -> None:
@@ -107,6 +108,7 @@ def test_without_a_feature_frames_are_finished_in_software(world: World, name: s
         vif.wire.received.clear()
 
 
+@pytest.mark.integration
 def test_with_all_features_nothing_is_done_in_software(world: World) -> None:
     vif = world.vif(world.guest("a"))
     for word, frame in FRAMES.values():
@@ -119,6 +121,7 @@ def test_with_all_features_nothing_is_done_in_software(world: World) -> None:
     assert not [name for name in vif.netback.statistics() if "software" in name]
 
 
+@pytest.mark.integration
 def test_between_two_guests_the_poorer_decides(world: World) -> None:
     rich, poor = world.vif(world.guest("a")), world.vif(world.guest("b"), front=OFF["gso-tcpv4"])
     rich.hub.peers.append(poor.hub)
@@ -133,6 +136,7 @@ def test_between_two_guests_the_poorer_decides(world: World) -> None:
     judge(sent, rich.wire.received, Accepts(gso4=False))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("mode", ["copy", "map"])
 def test_a_frame_in_pieces_is_linearised_for_who_has_no_sg(world: World, mode: str) -> None:
     sender = world.vif(world.guest("a"), start="back", mode=mode)
@@ -147,6 +151,7 @@ def test_a_frame_in_pieces_is_linearised_for_who_has_no_sg(world: World, mode: s
     assert poor.netfront.statistics()["rx_slots"] == 1
 
 
+@pytest.mark.integration
 def test_what_is_too_large_for_who_has_no_sg_is_dropped_by_name(world: World) -> None:
     vif = world.vif(world.guest("a"), front=OFF["sg"])
     world.deliver(vif, plain(4097), plain(4096))
@@ -158,6 +163,7 @@ def test_what_is_too_large_for_who_has_no_sg_is_dropped_by_name(world: World) ->
     assert vif.netfront.statistics()["tx_oversize"] == 1
 
 
+@pytest.mark.integration
 def test_segments_too_large_for_who_has_no_sg_are_dropped_by_name(world: World) -> None:
     vif = world.vif(world.guest("a"), back=OFF["sg"])
     vif.wire.send(tcp(BYTES[:20000], blank=True), word=BLANK | GSO_TCPV4 | 9000 << GSO_SIZE_SHIFT)
@@ -166,6 +172,7 @@ def test_segments_too_large_for_who_has_no_sg_are_dropped_by_name(world: World) 
     assert vif.netfront.statistics()["tx_oversize"] == 1
 
 
+@pytest.mark.integration
 def test_what_no_tcp_is_cannot_be_segmented_and_is_dropped_by_name(world: World) -> None:
     vif = world.vif(world.guest("a"), back=OFF["gso-tcpv4"])
     vif.wire.send(udp(BYTES[:3000], blank=True), word=GSO4)
@@ -178,6 +185,7 @@ def test_what_no_tcp_is_cannot_be_segmented_and_is_dropped_by_name(world: World)
 # --- the keys
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", OFF)
 def test_every_key_is_written_exactly_as_real_drivers_do(world: World, name: str) -> None:
     """``0`` or ``1`` and nothing else: Windows parses base 2, Mirage compares text. The inverted one only when set."""
@@ -240,6 +248,7 @@ def test_without_sg_the_mtu_is_1500() -> None:
     assert usable_mtu(70000, Accepts()) == 65517
 
 
+@pytest.mark.integration
 def test_what_was_agreed_is_told(world: World) -> None:
     vif = world.vif(world.guest("a"), front=OFF["gso-tcpv6"])
     assert vif.netback.agreed() == {

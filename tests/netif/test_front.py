@@ -13,6 +13,8 @@ from xnet.netif import Features
 from xnet.testing import BackByHand, Vif, World
 from xnet.testing.frames import plain, tcp
 
+pytestmark = pytest.mark.integration
+
 OKAY, NULL, ERROR, DROPPED = 0, 1, -1, -2
 VALID, BLANK, MORE, EXTRA = 1, 2, 4, 8
 GSO = CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT

@@ -13,6 +13,8 @@ from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, Ch
 from xnet.testing import BackByHand, FrontByHand, World
 from xnet.testing.frames import plain, tcp
 
+pytestmark = pytest.mark.integration
+
 RINGS, RX_BUFFERS = 2, 256
 READONLY, IN_USE = 4, 8 | 16
 GSO4 = CSUM_BLANK | DATA_VALIDATED | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT

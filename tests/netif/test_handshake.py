@@ -11,6 +11,8 @@ from xnet.testing.frames import plain
 from xnet.testing.world import single
 from xnet.xenstore import Write
 
+pytestmark = pytest.mark.integration
+
 S = XenbusState
 BACK, FRONT = "/local/domain/0/backend/vif/1/0", "/local/domain/1/device/vif/0"
 Journal = list[tuple[str, str | None]]

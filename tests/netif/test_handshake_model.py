@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from xnet.testing import Vif, World
 from xnet.testing.frames import plain
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 STATES = st.sampled_from(["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "", "banana"])
 

@@ -12,6 +12,8 @@ from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST
 from xnet.testing import FrontByHand, Vif, World
 from xnet.testing.frames import plain
 
+pytestmark = pytest.mark.integration
+
 MORE, EXTRA = 4, 8
 
 

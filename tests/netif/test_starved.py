@@ -8,6 +8,8 @@ from xnet.netif import Features
 from xnet.testing import FrontByHand, Vif, World
 from xnet.testing.frames import plain
 
+pytestmark = pytest.mark.integration
+
 BOUND = 128 * 4096
 AGE_S = 10
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -17,6 +18,8 @@ from xnet.abi.xen import xs_wire as xs
 from xnet.xenstore import Server
 from xnet.xenstore.connection import Connection
 from xnet.xenstore.wire import Parser, encode
+
+pytestmark = pytest.mark.slow
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/f", "/e/f/g"]
 Tree = dict[str, bytes]
