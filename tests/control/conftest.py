@@ -27,6 +27,7 @@ class FakeMachine:
         self.names = [domain.name for domain in lab.domains]
         self.on_event = on_event or (lambda text: None)
         self.run_dir = run_dir
+        self.looks = 0
 
     async def __aenter__(self) -> FakeMachine:
         self.on_event("booting")
@@ -86,7 +87,9 @@ class FakeMachine:
         return {"vif1.0": {"frames": 7}}
 
     def console_lines(self) -> list[str]:
-        return ["(XEN) d1 created", "(XEN) vif1.0 connected"]
+        """One more every time that somebody looks."""
+        self.looks += 1
+        return ["(XEN) d1 created", "(XEN) vif1.0 connected", *(f"(XEN) look {n}" for n in range(2, self.looks + 1))]
 
     def namespace_fds(self, domain: str) -> Any:
         if domain != "a":

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,33 @@ def test_json_is_what_the_machine_says(pair: Path) -> None:
 @pytest.mark.integration
 def test_dmesg_shows_the_console(pair: Path) -> None:
     assert xnet("dmesg").stdout.splitlines() == ["(XEN) d1 created", "(XEN) vif1.0 connected"]
+
+
+@pytest.fixture
+def follower(pair: Path) -> Iterator[subprocess.Popen[str]]:
+    """``xnet dmesg -f``, which has shown the console and a line that came later."""
+    command = [sys.executable, "-m", "xnet", "dmesg", "-f"]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(3)]
+        assert lines == ["(XEN) d1 created\n", "(XEN) vif1.0 connected\n", "(XEN) look 2\n"]
+        yield child
+        child.kill()
+
+
+@pytest.mark.integration
+def test_a_follower_of_the_console_ends_by_ctrl_c(follower: subprocess.Popen[str]) -> None:
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=10)
+    assert (follower.returncode, err) == (130, "")
+
+
+@pytest.mark.integration
+def test_a_follower_of_the_console_is_told_of_the_labs_end(follower: subprocess.Popen[str]) -> None:
+    assert xnet("down").exit_code == 0
+    _, err = follower.communicate(timeout=10)
+    assert follower.returncode == 1
+    assert err.startswith('xnet: lab "pair": the engine went away')
 
 
 @pytest.mark.integration
