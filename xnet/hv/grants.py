@@ -22,7 +22,6 @@ from xnet.abi.xen.grant_table import (
     GTF_type_mask,
     GTF_writing,
 )
-from xnet.hv.api import CopyOp
 from xnet.mem import Machine, Physmap, Window
 
 GTF_sub_page: Final = 0x100
@@ -54,22 +53,16 @@ class Tracked:
 
 
 class KnownRun:
-    """What a COPY_RUN was found to be: right again as long as the entries are the very same, none of them is in use, no
-    frame of the machine has changed hands (`version`) and no own page of the caller its frame (`layout`)."""
+    """Consecutive grants that were found right (see `GrantOps`): what their entries said, and where their pages are."""
 
-    __slots__ = ("domid", "entries", "first", "last", "layout", "start", "table", "to", "version")
+    __slots__ = ("entries", "start", "version")
 
-    def __init__(self, table: GrantTable, ref: int, count: int, version: int, layout: int) -> None:
-        self.table = table
-        self.domid = table.domid
-        self.first = ref << 3
-        self.last = (ref + count) << 3
-        """Where its entries are in the table's bytes."""
-        self.entries = bytes(table.bytes[self.first : self.last])
+    def __init__(self, entries: bytes, version: int, start: int) -> None:
+        self.entries = entries
         self.version = version
-        self.layout = layout
-        self.start = self.to = -1
-        """Source and destination, addresses in the machine."""
+        """Of the machine: no frame has changed hands while it is the same."""
+        self.start = start
+        """Address in the machine."""
 
 
 class GrantTable:
@@ -87,8 +80,8 @@ class GrantTable:
         self.entries = 0
         self.bytes = own.view
         self.words = own.view.cast("I")
-        self.known_runs: dict[CopyOp, KnownRun] = {}
-        """Copies of this domain that were found right: see `GrantOps`."""
+        self.known_runs: dict[int, KnownRun] = {}
+        """By user, first reference, count, and whether to write."""
         self.active: dict[int, Active] = {}
         self.maptrack: dict[int, Tracked] = {}
         self.handles = list(range(maptrack - 1, -1, -1))
