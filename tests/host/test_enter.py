@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import select
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,56 @@ async def test_a_killed_caller_takes_the_command_along(nursery: Nursery) -> None
     assert select.select([reader], [], [], 5)[0], "the command still holds the pipe"
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+@pytest.fixture
+def adopts() -> Iterator[None]:
+    """Orphans become the test's own, and stay corpses until it buries them."""
+    libc, set_child_subreaper = ctypes.CDLL(None), 36
+    assert libc.prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("adopts")
+@pytest.mark.parametrize("argv", [["sleep", "1000"], ["ping", "-q", "127.0.0.1"]])
+async def test_a_killed_caller_leaves_no_corpse_in_the_guest(nursery: Nursery, argv: list[str]) -> None:
+    guest = await nursery.create("a")
+    pid, terminal = start_caller(guest, ["sh", "-c", f"echo ready; exec {' '.join(argv)}"])
+    read_until(terminal, b"ready")
+    os.kill(pid, signal.SIGKILL)
+    assert status_of(pid) == -signal.SIGKILL
+    minder = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    assert minder is not None
+    assert minder.si_status == 128 + signal.SIGHUP
+    space = os.readlink(f"/proc/self/fd/{guest.pid}")
+    there = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and pid_namespace(entry) == space]
+    assert len(there) == 1, "the guest's first process alone"
+    os.waitpid(minder.si_pid, 0)
+    os.close(terminal)
+
+
+def pid_namespace(process: Path) -> str:
+    try:
+        return os.readlink(process / "ns/pid")
+    except OSError:
+        return ""
+
+
+async def test_a_guest_whose_first_process_died_is_told_of_in_a_line(nursery: Nursery, run_in: RunIn) -> None:
+    guest = await nursery.create("a")
+    (init,) = Path(f"/proc/{nursery.pid}/task/{nursery.pid}/children").read_text().split()
+    with open_pidfd(int(init)) as first:
+        os.kill(int(init), signal.SIGKILL)
+        assert select.select([first], [], [], 5)[0]
+    assert run_in(guest, ["true"]) == (1, "xnet: nothing can be run there: its first process is dead\n")
+
+
+@contextmanager
+def open_pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    yield fd
+    os.close(fd)
 
 
 async def test_a_caller_outside_runs_commands_with_nsenter(nursery: Nursery) -> None:

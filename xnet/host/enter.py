@@ -3,24 +3,29 @@ descriptors.
 
 ::
 
-    xnet exec (the caller's process group)     setns: pid mnt net uts
-        |  waits, forwards SIGTERM and SIGHUP
-        `--fork--> CMD (same process group, a process of the guest's pid namespace)
+    xnet exec (the caller)      setns: mnt net uts
+        |  waits, passes SIGTERM and SIGHUP on
+        `--fork--> minder       setns: pid, for its child
+                      |  likewise
+                      `--fork--> CMD (a process of the guest's pid namespace)
 
 One process group, so the terminal's Ctrl-C, Ctrl-\\ and Ctrl-Z reach the command as if it had been started by the
-shell; while it runs the caller ignores the first two. The command gets SIGHUP when the caller dies, and SIGKILL with
-the guest.
+shell; while it runs, caller and minder ignore the first two. The command gets SIGHUP when the caller dies, and
+SIGKILL with the guest. Should the caller be killed, the minder is still there to reap the command: as an orphan it
+would fall to the machine's first process, and until that one cares for it the guest's own could not end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import HostError
 from .libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_parent_death_signal, setns
@@ -32,12 +37,25 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 STDERR = 2
 IGNORED_WHILE_WAITING = (signal.SIGINT, signal.SIGQUIT)
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+AWAITED = (*FORWARDED, signal.SIGCHLD)
+"""Blocked and waited for, so that none can slip in between a look and a sleep."""
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """A command would inherit it, and ``yes | head`` would never end."""
 
 
+@dataclass(slots=True, frozen=True)
+class Command:
+    """What is to run, and the signals as the caller found them."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    handlers: Mapping[signal.Signals, Any]
+    mask: set[int]
+
+
 def enter(fds: NamespaceFds) -> None:
-    """Move this process into the guest. The pid namespace holds for its children only. No other thread may run.
+    """Move this process into the guest; the pid namespace holds for its children only. No other thread may run.
 
     Raises HostError; the process may then be half inside, and should end.
     """
@@ -62,24 +80,24 @@ def enter_and_exec(fds: NamespaceFds, argv: Sequence[str], env: Mapping[str, str
     is meant to exit with the result. Raises HostError when the guest cannot be entered.
     """
     cwd = _current_directory()
+    outside = os.open("/proc/self/ns/pid", os.O_RDONLY)
     enter(fds)
+    setns(outside, CLONE_NEWPID)  # the minder is none of the guest's
+    os.close(outside)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED_WHILE_WAITING}
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         caller = os.pidfd_open(os.getpid())
-        child = os.fork()
-        if child == 0:
-            for number, handler in before.items():
-                signal.signal(number, handler if handler is signal.SIG_IGN else signal.SIG_DFL)
-            _become(caller, cwd, argv, env)
+        minder = os.fork()
+        if minder == 0:
+            _mind(caller, fds.pid, Command(argv, env, cwd, before, mask))
         os.close(caller)
-        for number in FORWARDED:
-            before[number] = signal.signal(number, lambda received, _: _forward(child, received))
-        _, status = os.waitpid(child, 0)
+        return _tend(minder)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end_guest_command(pid: int) -> None:
@@ -114,26 +132,57 @@ def _current_directory() -> str:
         return "/"
 
 
-def _forward(child: int, number: int) -> None:
+def _mind(caller: int, pid_namespace: int, command: Command) -> NoReturn:
+    """In the minder: start the command and end as it did. Never returns."""
+    minder = os.pidfd_open(os.getpid())
+    _follow(caller)
     try:
-        os.kill(child, number)
-    except ProcessLookupError:
-        pass  # it ended; waitpid is about to say so
+        setns(pid_namespace, CLONE_NEWPID)
+        child = os.fork()
+    except OSError as error:  # ENOMEM is what fork says in a pid namespace whose first process is dead
+        dead = error.errno == errno.ENOMEM
+        _complain(f"xnet: nothing can be run there: {'its first process is dead' if dead else error.strerror}")
+        os._exit(1)
+    if child == 0:
+        _become(minder, command)
+    os._exit(_tend(child))
 
 
-def _become(caller: int, cwd: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """In the child: follow the caller in death, go to its directory, become the command. Never returns."""
+def _tend(child: int) -> int:
+    """Pass signals on to a child until it ends: its exit status as a shell would tell it."""
+    while True:
+        number = signal.sigwait(AWAITED)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:  # and not only stopped
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _follow(parent: int) -> None:
+    """Get SIGHUP when the parent behind this pidfd dies; end if it did before that was arranged."""
+    set_parent_death_signal(signal.SIGHUP)
+    if select.select([parent], [], [], 0)[0]:
+        os._exit(128 + signal.SIGHUP)
+
+
+def _become(minder: int, command: Command) -> NoReturn:
+    """In the child: follow the minder in death, go to its directory, become the command. Never returns."""
+    argv = command.argv
     try:
+        for number, handler in command.handlers.items():
+            signal.signal(number, handler if handler is signal.SIG_IGN else signal.SIG_DFL)
         for number in IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
-        set_parent_death_signal(signal.SIGHUP)
-        if _is_dead(caller):
-            os._exit(128 + signal.SIGHUP)
+        _follow(minder)
+        signal.pthread_sigmask(signal.SIG_SETMASK, command.mask)
         try:
-            os.chdir(cwd)
+            os.chdir(command.cwd)
         except OSError:
             os.chdir("/")
-        os.execvpe(argv[0], list(argv), env)
+        os.execvpe(argv[0], list(argv), command.env)
     except FileNotFoundError:
         _complain(f"xnet: {argv[0]}: command not found")
         os._exit(NOT_FOUND)
@@ -143,10 +192,6 @@ def _become(caller: int, cwd: str, argv: Sequence[str], env: Mapping[str, str]) 
     except BaseException as error:
         _complain(f"xnet: {argv[0]}: {error}")
         os._exit(NOT_EXECUTABLE)
-
-
-def _is_dead(pidfd: int) -> bool:
-    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 def _complain(line: str) -> None:
