@@ -82,8 +82,10 @@ def test_the_twelve_steps(stage: Stage) -> None:
     frames = one.guest.domain.physmap.mfn[pfn : pfn + PAGES].tolist()
     assert b"".join(bytes(hypervisor.machine.page(mfn)) for mfn in frames)[: len(FRAME)] == FRAME
 
-    # 3. the netfront grants the pages used, and writes a request a page and the extra; nothing is published yet
+    # 3. the burst over, the netfront grants the pages used, and writes a request a page and the extra; nothing is
+    # published yet
     front.commit(WORD, len(FRAME))
+    front.stage()
     fresh = [entry for ref, entry in stage.granted(one).items() if ref >= front.tx_refs]
     assert fresh == [(GTF_permit_access | GTF_readonly, 0, mfn) for mfn in frames]
     slots = [bytes(front.tx_ring.shared.read(i, 1)) for i in range(4)]
@@ -166,6 +168,7 @@ def test_step_1_without_room_nothing_is_read(stage: Stage) -> None:
     queue = stage.queue(stage.one)
     while queue.reserve() is not None:
         queue.commit(0, 60)
+    queue.stage()
     assert queue.tx_ring.free_requests() < 19, "the largest frame and its extra would not fit"
     queue.flush()
     stage.world.step()

@@ -217,24 +217,22 @@ def test_the_largest_frame_on_the_wire_is_one_segment(scapy: SimpleNamespace) ->
     start=st.sampled_from(["080045", "080046", "86dd60"]),
     fragment=st.sampled_from([0, 0x4000, 0x2000, 1]),
     protocol=st.sampled_from([6, 17, 1]),
-    header=st.sampled_from(
-        [(NEEDS_CSUM, 0, 0, 0, 34, 16), (NEEDS_CSUM, 0, 0, 0, 34, 6), (NEEDS_CSUM, TSO4, 66, 9, 34, 16)]
-    ),
+    header=st.sampled_from([(NEEDS_CSUM, 0, 0, 0, 34, 16), (NEEDS_CSUM, TSO4, 66, 9, 34, 16)]),
     word=st.sampled_from([BLANK, CSUM_BLANK, gso(GSO_TCPV4, 1448), gso(GSO_TCPV6, 1448), gso(GSO_TCPV4, 0)]),
 )
 def test_a_long_frame_is_judged_as_a_short_one_with_the_same_headers(
     data: bytes, start: str, fragment: int, protocol: int, header: tuple[int, ...], word: int
 ) -> None:
-    """What is remembered by shape is what a look at the bytes says: of 127 bytes nothing is remembered."""
+    """The short ways for plain IPv4 say what the long ones do, which 127 bytes take. One word of the kernel's is taken
+    without a look: segments of TCP over IPv4 whose header is where it is without options."""
     head = bytes(12) + bytes.fromhex(start) + data[:5] + fragment.to_bytes(2, "big") + data[7:8] + bytes([protocol])
     short, long = (
         memoryview((head + data[:24] + bytes([0x80]) + data).ljust(size, b"x")[:size]) for size in (127, 1500)
     )
     hdr = VNET_HDR.pack(*header)
-    for _ in range(2):
-        assert vnet_header(word, short, 127) == vnet_header(word, long, 1500)
-        assert offload_word(hdr, short, 127) == offload_word(hdr, long, 1500)
-        assert min(127, wire_length(word, long, 1500)) == wire_length(word, short, 127)
+    assert vnet_header(word, short, 127) == vnet_header(word, long, 1500)
+    assert header[1] or offload_word(hdr, short, 127) == offload_word(hdr, long, 1500)
+    assert min(127, wire_length(word, long, 1500)) == wire_length(word, short, 127)
 
 
 # --- strange bytes

@@ -248,36 +248,37 @@ class GrantOps:
         neighbours there, too; else -1.
 
         What was found right is remembered with the very bytes of its entries: the same bytes are right again, as long
-        as none is in use and no frame of the machine has changed hands.
+        as no other grant of the table is in use and no frame of the machine has changed hands.
         """
         table = self.tables.get(domid)
         if table is None or not 0 <= ref <= table.entries - count or count > MAX_RUN:
             return -1
-        entries = bytes(table.bytes[ref << 3 : (ref + count) << 3])
-        key = ((caller.domid << 32 | ref) << 9 | count) << 1 | write
+        entries = table.bytes[ref << 3 : (ref + count) << 3].tobytes()
+        key = (
+            ref | count << 32 | caller.domid << 42 | write << 60
+        )  # what differs most is lowest: dicts look there first
         known = table.known_runs.get(key)
-        if table.active and not table.active.keys().isdisjoint(range(ref, ref + count)):
-            return -1
-        if known is not None and known.entries == entries and known.version == self._machine.version:
+        version, changes = self._machine.version, table.changes
+        if known is not None and known.entries == entries and known.version == version and known.changes == changes:
             return known.start
+        if not table.active.keys().isdisjoint(range(ref, ref + count)):
+            return -1
         start = self._judge_run(entries, caller.domid, domid, count, write) << SHIFT
         if start >= 0:
             if len(table.known_runs) >= KNOWN_RUNS:
                 table.known_runs.clear()
-            table.known_runs[key] = KnownRun(entries, self._machine.version, start)
+            table.known_runs[key] = KnownRun(entries, version, changes, start)
         return start
 
     def _own_run(self, caller: GrantTable, page: int, domid: int, count: int) -> int:  # hot: 0.2 us
         """The same of the caller's own pages."""
-        if domid != SELF or count > MAX_RUN:
-            return -1
         physmap = caller.physmap
-        key = page << 9 | count
+        if domid != SELF or not 0 <= page <= physmap.own - count or count > MAX_RUN:
+            return -1
+        key = page | count << 32
         known = physmap.known_runs.get(key)
         if known is not None:
             return known
-        if not 0 <= page <= physmap.own - count:
-            return -1
         first = self._neighbours(physmap.mfn[page : page + count].tolist(), caller.domid)
         if first >= 0:
             physmap.known_runs[key] = first << SHIFT

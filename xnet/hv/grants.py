@@ -55,12 +55,14 @@ class Tracked:
 class KnownRun:
     """Consecutive grants that were found right (see `GrantOps`): what their entries said, and where their pages are."""
 
-    __slots__ = ("entries", "start", "version")
+    __slots__ = ("changes", "entries", "start", "version")
 
-    def __init__(self, entries: bytes, version: int, start: int) -> None:
+    def __init__(self, entries: bytes, version: int, changes: int, start: int) -> None:
         self.entries = entries
         self.version = version
         """Of the machine: no frame has changed hands while it is the same."""
+        self.changes = changes
+        """Of the table: the same grants are in use while it is the same."""
         self.start = start
         """Address in the machine."""
 
@@ -83,6 +85,8 @@ class GrantTable:
         self.known_runs: dict[int, KnownRun] = {}
         """By user, first reference, count, and whether to write."""
         self.active: dict[int, Active] = {}
+        self.changes = 0
+        """How often a grant came into use or out of it."""
         self.maptrack: dict[int, Tracked] = {}
         self.handles = list(range(maptrack - 1, -1, -1))
         """Free maptrack handles, the next one last."""
@@ -119,6 +123,7 @@ class GrantTable:
                 self.words[2 * ref] &= ~(GTF_reading | GTF_writing if write else GTF_reading)
                 return GNTST_bad_page
             active = self.active[ref] = Active(domid, frame)
+            self.changes += 1
         if write:
             active.writers += 1
         else:
@@ -137,6 +142,7 @@ class GrantTable:
             active.readers -= 1
         if not active.readers and not active.writers:
             del self.active[ref]
+            self.changes += 1
             clear |= GTF_reading
         if clear:
             self.words[2 * ref] &= ~clear

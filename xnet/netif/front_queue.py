@@ -127,6 +127,8 @@ class FrontQueue:
         self.tx_grants = xen.prepare_grants(backend, self.tx_addr, TX_PAGES, readonly=True)
         self.tx_busy = bytearray(TX_PAGES)
         self.tx_head = 0
+        self.tx_clear = 0
+        """The pages from the head up to here are free, as far as is known."""
         self.tx_known: dict[tuple[int, int, int], Posted] = {}
         """Frames by first page, offload word and length."""
         self.unsent: list[Posted] = []
@@ -143,11 +145,14 @@ class FrontQueue:
         if self.tx_ring.free_requests() - self.unsent_slots < TX_SLOTS:
             return None
         head = self.tx_head
-        if head + RESERVE_PAGES > TX_PAGES:
-            self.stage()
-            self.tx_head = head = 0
-        if self.tx_busy.find(1, head, head + RESERVE_PAGES) >= 0:
-            return None
+        if head + RESERVE_PAGES > self.tx_clear:
+            if head + RESERVE_PAGES > TX_PAGES:
+                self.stage()
+                self.tx_head = head = 0
+            busy = self.tx_busy.find(1, head)
+            self.tx_clear = busy if busy >= 0 else TX_PAGES
+            if head + RESERVE_PAGES > self.tx_clear:
+                return None
         addr = self.tx_addr + (head << PAGE_SHIFT)
         return self.xen.window[addr : addr + RESERVE_PAGES * PAGE_SIZE]
 
@@ -265,7 +270,7 @@ class FrontQueue:
                 return
             self.reap(ring.take_responses(count))
             if not self.in_flight and not self.unsent:
-                self.tx_head = 0  # the pages used last are the ones in the cache
+                self.tx_head = self.tx_clear = 0  # the pages used last are the ones in the cache
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""

@@ -49,8 +49,8 @@ class SharedRing:
         first = index & self.mask
         room = self.nr_ents - first
         if count <= room:
-            return bytes(self.slots[first * size : (first + count) * size])
-        return bytes(self.slots[first * size :]) + bytes(self.slots[: (count - room) * size])
+            return self.slots[first * size : (first + count) * size].tobytes()
+        return self.slots[first * size :].tobytes() + self.slots[: (count - room) * size].tobytes()
 
     def write(self, index: int, data: bytes | memoryview) -> None:  # hot: 0.3 us
         """Fill whole slots from ring index `index` on; `data` is a multiple of the slot size, at most a ringful."""

@@ -37,16 +37,16 @@ class CopyFetch:
         """Copy whole packets, adding them to `frames`; what failed by its place in `packets`."""
         ops: list[CopyOp] = []
         placed: list[int] = []
-        alloc, build = self.arena.alloc, self.build
+        arena = self.arena
         for packet in packets:
             addr = -1
             if not packet.error:
                 # the first byte keeps its place in the page, so that page-aligned data needs one copy a page
                 skew = packet.segments[0][1] & PAGE_MASK
-                addr = alloc(packet.length + skew)
+                addr = arena.alloc(packet.length + skew)
                 if addr >= 0:
                     addr += skew
-                    build(packet.segments, addr, ops)
+                    self.build(packet.segments, addr, ops)
             placed.append(addr)
         if ops and self.xen.copy_grants(ops) is not None:
             return self.fetch_again(packets, placed, frames)
