@@ -1,7 +1,8 @@
 """The xenbus handshake under everything that may happen to it, in any order and half done.
 
 The model is one sentence: when all is quiet, both drivers run, both want to be open and nobody has lied about a state
-since the frontend was last opened, then both are Connected and frames pass. And at the end nothing is left.
+since the frontend was last opened (about a waiting backend's: since that began), then both are Connected and frames
+pass. And at the end nothing is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from xnet.abi.xen.xenbus import XenbusState
 from xnet.testing import Vif, World
 from xnet.testing.frames import plain
 
@@ -35,7 +37,7 @@ class Handshake(RuleBasedStateMachine):
 
     def plug(self) -> None:
         self.vif = self.world.vif(self.guest)
-        self.plugged = self.open = self.honest = True
+        self.plugged = self.open = self.honest = self.back_honest = True
 
     @property
     def running(self) -> bool:
@@ -72,7 +74,9 @@ class Handshake(RuleBasedStateMachine):
     def front_opens(self) -> None:
         self.world.step()
         self.vif.netfront.open()
-        self.open = self.honest = True
+        self.open = True
+        # a backend that waits already has nothing to say when the frontend opens: what stands there stays a lie
+        self.honest = self.back_honest or self.vif.netback.state is not XenbusState.InitWait
 
     # --- the backend
 
@@ -87,6 +91,7 @@ class Handshake(RuleBasedStateMachine):
         self.vif.netback = self.vif.make_netback()
         self.vif.gone = 0
         self.vif.netback.start()
+        self.back_honest = True
 
     # --- the toolstack
 
@@ -129,7 +134,7 @@ class Handshake(RuleBasedStateMachine):
     @rule(state=STATES)
     def somebody_writes_the_backends_state(self, state: str) -> None:
         self.world.write(f"{self.vif.back_home}/state", state)
-        self.honest = False
+        self.honest = self.back_honest = False
 
     @precondition(lambda self: self.plugged)
     @rule(key=st.sampled_from(["tx-ring-ref", "event-channel-rx", "multi-queue-num-queues"]), value=STATES)
