@@ -256,15 +256,15 @@ async def test_a_checksum_wish_that_netif_cannot_say_is_fulfilled(wire: tuple[so
     sink = Buffers(1)
     pump = Pump(asyncio.get_running_loop(), wire[0].fileno(), sink, turn_of())
     pump.stream_s = ALWAYS
-    tagged = udp(b"abc", blank=True)
-    odd = tagged[:23] + b"\x84" + tagged[24:]  # no protocol we know
-    wire[1].send(VNET_HDR.pack(1, 0, 0, 0, 34, 6) + odd)
+    plain = udp(b"abc", blank=True)
+    odd = plain[:12] + b"\x81\0\0\5" + plain[12:23] + b"\x84" + plain[24:]  # tagged, and no protocol we know
+    wire[1].send(VNET_HDR.pack(1, 0, 0, 0, 38, 6) + odd)
     pump.resume()
     await passes()
     [[(word, frame)]] = sink.published
     assert word == 0
     assert flaw(udp(b"abc")) == ""
-    assert frame[34:] == udp(b"abc")[34:], "what is summed is complete"
+    assert frame[38:] == udp(b"abc")[34:], "what is summed is complete"
     pump.close()
 
 

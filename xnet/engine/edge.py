@@ -27,7 +27,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.turn import Turn
 from xnet.frame import MOST_PAGES, Chain, Client, Frame, own, pages_of
 from xnet.frame.arena import Arena
-from xnet.frame.ether import offload_word, vnet_header
+from xnet.frame.ether import header_word, offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
 
 BURST: Final = 64
@@ -62,6 +62,9 @@ class Pump:
         self.sink = sink
         self.turn = turn
         self.header = bytearray(VNET_HDR_SIZE)
+        self.seen = bytes(VNET_HDR_SIZE)
+        self.seen_word = 0
+        """The last header, and the word it says; -1 if the frame must be looked at."""
         self.reading = False
         self.counters: dict[str, int] = {"read_frames": 0, "written_frames": 0}
         self.stream_s = STREAM_S
@@ -119,10 +122,11 @@ class Pump:
                 if length <= 0:
                     self.count("read_empty", 1)
                     break
-                word = offload_word(header, view, length)
-                if word is None:
-                    word = complete(header, view, length)
-                commit(word, length)
+                if header != self.seen:
+                    self.seen = bytes(header)
+                    self.seen_word = header_word(self.seen)
+                word = self.seen_word
+                commit(word if word >= 0 else complete(self.seen, view, length), length)
                 done += 1
                 fresh += 1
         except BlockingIOError:
@@ -212,11 +216,15 @@ def header_of(word: int, views: list[memoryview], length: int) -> bytes:
     return vnet_header(word, memoryview(b"".join(views)), length)
 
 
-def complete(header: bytearray, view: memoryview, length: int) -> int:
-    """A frame whose checksum wish netif cannot express: finish it here. The offload word of what remains: none."""
-    _, _, _, _, start, offset = VNET_HDR.unpack(header)
-    finish_checksum(view, length, start, offset)
-    return 0
+def complete(header: bytes, view: memoryview, length: int) -> int:
+    """The offload word of a frame that has to be looked at. A wish that netif cannot express is fulfilled: none
+    remains."""
+    word = offload_word(header, view, length)
+    if word is None:
+        _, _, _, _, start, offset = VNET_HDR.unpack(header)
+        finish_checksum(view, length, start, offset)
+        return 0
+    return word
 
 
 class TapLink:
