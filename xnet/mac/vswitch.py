@@ -111,33 +111,59 @@ class Switch:
 
     def tx(self, sender: Port, chain: Chain) -> None:  # hot: 0.5 us a frame
         """Frames from a port. The first piece of each holds the Ethernet header, as netif demands of a first slot."""
-        memory, counters, largest = chain.memory, sender.counters, self.mtu + ETH_HLEN
+        counters = sender.counters
+        to = self._destination(sender, chain)
+        if to:
+            counters["opackets"] += len(chain.frames)
+            counters["obytes"] += sum([frame[1] for frame in chain.frames])
+            ports, out = self._from_port(sender, to)
+            for port in ports:
+                port.rx(chain)
+            if out:
+                self._to_wire(sender, chain)
+            return
         lanes: Lanes = {}
         wire: list[Frame] = []
-        seen: dict[bytes, list[list[Frame]]] = {}
-        counters["opackets"] += len(chain.frames)
-        counters["obytes"] += sum([frame[1] for frame in chain.frames])
         for frame in chain.frames:
-            addr, size, _, _ = frame[2][0]
-            to, ethertype = ETHERNET(memory, addr) if size >= ETH_HLEN else RUNT
-            if frame[1] > largest or ethertype == ETH_P_8021Q:
-                cause = self._objection(sender, chain, frame, ethertype)
-                if cause:
-                    counters[cause] += 1
-                    counters["opackets"] -= 1
-                    counters["obytes"] -= frame[1]
-                    continue
-            receivers = seen.get(to)
-            if receivers is None:
-                ports, out = self._from_port(sender, to)
-                receivers = seen[to] = [lanes.setdefault(port, []) for port in ports] + [wire] * out
-            for lane in receivers:
-                lane.append(frame)
+            to, ethertype = self._header(chain, frame)
+            cause = self._objection(sender, chain, frame, ethertype)
+            if cause:
+                counters[cause] += 1
+                continue
+            counters["opackets"] += 1
+            counters["obytes"] += frame[1]
+            ports, out = self._from_port(sender, to)
+            for port in ports:
+                lanes.setdefault(port, []).append(frame)
+            if out:
+                wire.append(frame)
         self._deliver(chain, lanes, len(chain.frames))
-        if wire and self.uplink is not None:
-            self.counters["opackets"] += len(wire)
-            rest = chain if len(wire) == len(chain.frames) else Chain(memory, wire)
-            self.uplink.tx(tagged(rest, sender.vid) if sender.vid else rest)
+        if wire:
+            self._to_wire(sender, chain if len(wire) == len(chain.frames) else Chain(chain.memory, wire))
+
+    def _header(self, chain: Chain, frame: Frame) -> tuple[bytes, int]:
+        """Where a frame is to go, and its type."""
+        addr, size, _, _ = frame[2][0]
+        return ETHERNET(chain.memory, addr) if size >= ETH_HLEN else RUNT
+
+    def _destination(self, sender: Port, chain: Chain) -> bytes:  # hot
+        """Where all of the frames are to go, nothing against them; empty if they differ."""
+        largest = self.mtu + ETH_HLEN
+        common = b""
+        for frame in chain.frames:
+            to, ethertype = self._header(chain, frame)
+            if common and to != common:
+                return b""
+            common = to
+            if (frame[1] > largest or ethertype == ETH_P_8021Q) and self._objection(sender, chain, frame, ethertype):
+                return b""
+        return common
+
+    def _to_wire(self, sender: Port, chain: Chain) -> None:
+        """Out of the uplink, if there is one."""
+        if self.uplink is not None:
+            self.counters["opackets"] += len(chain.frames)
+            self.uplink.tx(tagged(chain, sender.vid) if sender.vid else chain)
 
     def _from_port(self, sender: Port, to: bytes) -> tuple[list[Port], bool]:
         """Who gets a frame for `to`, and whether the wire does."""

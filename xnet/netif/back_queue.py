@@ -17,7 +17,7 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import Chain, Frame, Link, own
+from xnet.frame import MOST_PAGES, Chain, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
@@ -32,6 +32,8 @@ WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
 WAITING_TICKS: Final = 10
 """Ticks (seconds) a frame waits before it is dropped: Linux's rx_drain_timeout_msecs."""
+MOST_SLOTS: Final = MOST_PAGES + 1
+"""Of a frame: its pages and the GSO extra."""
 STATUS: Final = Struct("<h")
 STATUS_AT: Final = 6
 """Where the status is in an rx response."""
@@ -206,7 +208,7 @@ class BackQueue:
         """Deliver as many frames as the guest has buffers for; how many."""
         ring, scatter, deliverer = self.rx_ring, self.scatter, self.deliverer
         available = ring.unconsumed_requests()
-        requests = ring.peek_requests(available)
+        requests = ring.peek_requests(min(available, MOST_SLOTS * len(frames)))
         ops: list[CopyOp] = []
         answers: list[bytes] = []
         at = size = 0

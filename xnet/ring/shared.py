@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.ring import HEADER_SIZE, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, nr_ents
@@ -25,10 +26,12 @@ def no_barrier() -> None:
 class SharedRing:
     """A ring's page seen as index words and slots. `page` is 4096 bytes of the local mapping, kept for its life."""
 
-    __slots__ = ("barrier", "indices", "mask", "nr_ents", "private", "slot_size", "slots")
+    __slots__ = ("barrier", "indices", "mask", "nr_ents", "one", "private", "slot_size", "slots")
 
     def __init__(self, page: memoryview, slot_size: int, barrier: Callable[[], None] = no_barrier) -> None:
         self.slot_size = slot_size
+        self.one = Struct(f"{slot_size}s")
+        """A slot: views are dearer for a lone one."""
         self.nr_ents = nr_ents(slot_size, PAGE_SIZE)
         self.mask = self.nr_ents - 1
         self.indices = page[:16].cast("I")
@@ -47,6 +50,9 @@ class SharedRing:
         """A private copy of `count` slots from ring index `index` on; `count` <= nr_ents."""
         size = self.slot_size
         first = index & self.mask
+        if count == 1:
+            slot: bytes = self.one.unpack_from(self.slots, first * size)[0]
+            return slot
         room = self.nr_ents - first
         if count <= room:
             return self.slots[first * size : (first + count) * size].tobytes()
@@ -56,6 +62,9 @@ class SharedRing:
         """Fill whole slots from ring index `index` on; `data` is a multiple of the slot size, at most a ringful."""
         size = self.slot_size
         start = (index & self.mask) * size
+        if len(data) == size:
+            self.one.pack_into(self.slots, start, data)
+            return
         end = start + len(data)
         slots = self.slots
         if end <= len(slots):
