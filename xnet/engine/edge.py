@@ -35,7 +35,7 @@ BURST: Final = 64
 STREAM_S: Final = 0.002
 """Frames that come sooner after a burst than this are a stream: read until there are no more."""
 ROOM: Final = 1 << 16
-FRAME_MAX: Final = 17 * PAGE_SIZE
+FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
 """Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
 BURST_BYTES: Final = 16 * FRAME_MAX
 

@@ -243,6 +243,3 @@ class _Finisher:
 
     def _count(self, name: str) -> None:
         self._counters[name] = self._counters.get(name, 0) + 1
-
-
-__all__ = ["Accepts", "Scratch", "finish_checksum", "fit", "ones_sum", "pseudo_sum", "segment"]

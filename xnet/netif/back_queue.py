@@ -21,7 +21,7 @@ from xnet.frame import MOST_PAGES, Chain, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
-from xnet.netif.gather import BadRing, Gather, Packet, responses
+from xnet.netif.gather import Gather, Packet, guarded, responses
 from xnet.netif.scatter import Scatter, slots_of
 from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
 from xnet.ring import BackRing, RingError
@@ -101,10 +101,7 @@ class BackQueue:
 
     def link_ready(self) -> None:
         """The link, once without room, has it again."""
-        try:
-            self.on_tx()
-        except (RingError, BadRing) as error:
-            self.fail(str(error))
+        guarded(self.on_tx, self.fail)()
 
     def tx_burst(self, available: int) -> None:  # hot
         """Take up to TX_BURST whole packets, as many as the staging memory holds."""
