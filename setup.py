@@ -40,6 +40,7 @@ HOT = {
         "xnet/mac/vswitch.py",
         "xnet/netif/assemble.py",
         "xnet/netif/back_queue.py",
+        "xnet/netif/counters.py",
         "xnet/netif/front_queue.py",
         "xnet/netif/gather.py",
         "xnet/netif/known.py",

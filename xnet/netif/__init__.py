@@ -1,14 +1,15 @@
 """Floor 5: the paravirtual network interface, both ends.
 
-Where what is. `gather` turns tx slots into packets and `scatter` frames into rx slots, on the backend's side; `assemble`
-turns rx slots into frames, on the frontend's. What slots say they remember (`known`). `front_queue` and `back_queue`
-are the two ends of the data path; `transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
-handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed.
+Where what is. `gather` turns tx slots into packets and `scatter` frames into rx slots, on the backend's side;
+`assemble` turns rx slots into frames, on the frontend's. What slots say they remember (`known`). `front_queue` and
+`back_queue` are the two ends of the data path; `transport` holds the strategies by which bytes cross. `front`
+(netfront) and `back` (netback) are the devices: the handshake in xenstore that makes and unmakes a queue, `device` what
+they have in common, `features` what is agreed, `counters` what is counted.
 
 Who owns what. The frontend owns the ring pages, the buffers and the event channels; the backend maps the rings and
-binds the channels while connected. A tx page is granted from request to response, an rx page from posting to
-response; a burst's pages all at once. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's page (map) for as
-long as the chain is lent.
+binds the channels while connected. A tx page is granted from request to response, an rx page from posting to response;
+a burst's pages all at once. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's
+page (map) for as long as the chain is lent.
 
 Why a packet is handed on before it is answered: the frame is what somebody waits for, the answer is paperwork; and a
 mapped packet may only be answered when nobody reads it any more. Responses still leave in ring order, all of a packet's

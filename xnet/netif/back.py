@@ -24,6 +24,7 @@ from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts
 from xnet.hv.api import Mapping, Xen
 from xnet.netif.back_queue import BackQueue
+from xnet.netif.counters import Counters
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
 from xnet.netif.gather import guarded
@@ -41,11 +42,6 @@ WANTED: dict[XenbusState, XenbusState] = {
     S.Unknown: S.Closed,
 }
 """Where a frontend's state wants the backend. Initialised, and what is not listed, changes nothing."""
-
-COUNTERS = (
-    "tx_packets", "tx_bytes", "tx_slots", "tx_errors", "tx_notified", "tx_suppressed",
-    "rx_packets", "rx_bytes", "rx_slots", "rx_drops", "rx_deferred", "rx_notified", "rx_suppressed",
-)  # fmt: skip
 
 
 class Netback(Device):
@@ -79,7 +75,7 @@ class Netback(Device):
         self.accepts: Accepts | None = None
         """What the connected frontend takes."""
         self.disabled = False
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters = Counters("tx_errors", "rx_drops", "rx_deferred")
 
     def start(self) -> None:
         """The directory is there: announce ourselves."""
@@ -284,7 +280,7 @@ class Netback(Device):
 
     def statistics(self) -> dict[str, int]:
         """Counters since the device was made; drops and errors by cause."""
-        return dict(self.counters)
+        return self.counters.statistics()
 
     def agreed(self) -> dict[str, bool]:
         """What is agreed toward the guest."""

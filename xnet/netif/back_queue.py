@@ -21,6 +21,7 @@ from xnet.frame import MOST_PAGES, Chain, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
+from xnet.netif.counters import Counters
 from xnet.netif.gather import Gather, Packet, guarded, responses
 from xnet.netif.scatter import Scatter, slots_of
 from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
@@ -56,7 +57,7 @@ class BackQueue:
         notify_tx: Callable[[], None],
         notify_rx: Callable[[], None],
         fail: Callable[[str], None],
-        counters: dict[str, int],
+        counters: Counters,
         notified: bool = True,
     ) -> None:
         """`notified`: the frontend says when it posts buffers (feature-rx-notify); else frames hardly wait for it."""
@@ -109,7 +110,7 @@ class BackQueue:
         # half of the staging memory: the other is for what this burst causes further on
         packets, slots = self.gather.take(ring.peek_requests(available), TX_BURST, self.arena.free() >> 1)
         ring.consume(slots)
-        self.counters["tx_slots"] += slots
+        self.counters.tx_slots += slots
         mark = self.arena.mark()
         chain = Chain(self.xen.window)
         failures = self.fetcher.fetch(packets, chain.frames)
@@ -123,22 +124,21 @@ class BackQueue:
 
     def lament(self, packets: list[Packet], failures: dict[int, Failure], answers: list[bytes]) -> None:
         """Count the packets that are dropped; what could not be fetched is answered so."""
-        counters = self.counters
         for index, packet in enumerate(packets):
             error = packet.error
             if index in failures:
                 error, statuses = failures[index]
                 answers[index] = responses(packet.slots, packet.extras, XEN_NETIF_RSP_ERROR, statuses)
             if error:
-                counters["tx_errors"] += 1
-                counters[error] = counters.get(error, 0) + 1
+                self.counters.count("tx_errors")
+                self.counters.count(error)
 
     def hand_on(self, chain: Chain) -> None:  # hot
         """The chain leaves the guest's side."""
         frames = chain.frames
         if frames:
-            self.counters["tx_packets"] += len(frames)
-            self.counters["tx_bytes"] += sum([length for _, length, _ in frames])
+            self.counters.tx_packets += len(frames)
+            self.counters.tx_bytes += sum([length for _, length, _ in frames])
             self.link.tx(chain)
 
     def respond(self, answers: bytes) -> None:  # hot
@@ -147,9 +147,9 @@ class BackQueue:
         ring.add_responses(answers)
         if ring.push_responses():
             self.notify_tx()
-            self.counters["tx_notified"] += 1
+            self.counters.tx_notified += 1
         else:
-            self.counters["tx_suppressed"] += 1
+            self.counters.tx_suppressed += 1
 
     # --- rx: toward the guest
 
@@ -170,7 +170,7 @@ class BackQueue:
     def rx(self, chain: Chain) -> None:  # hot
         """Frames toward the guest."""
         mark = self.arena.mark()
-        chain = fit(chain, self.accepts, self.arena, self.counters)
+        chain = fit(chain, self.accepts, self.arena, self.counters.others)
         frames = chain.frames
         try:
             done = 0 if self.waiting else self.rx_burst(frames)
@@ -233,14 +233,14 @@ class BackQueue:
         ring, counters = self.rx_ring, self.counters
         ring.consume(slots)
         ring.add_responses(answers)
-        counters["rx_packets"] += frames
-        counters["rx_bytes"] += size
-        counters["rx_slots"] += slots
+        counters.rx_packets += frames
+        counters.rx_bytes += size
+        counters.rx_slots += slots
         if ring.push_responses():
             self.notify_rx()
-            counters["rx_notified"] += 1
+            counters.rx_notified += 1
         else:
-            counters["rx_suppressed"] += 1
+            counters.rx_suppressed += 1
 
     def mark_failed(self, answers: list[bytes], requests: bytes, failed: dict[int, int]) -> None:
         """Slots whose copy failed say so: the GNTST status, as Linux's netback answers. `answers`: a frame each."""
@@ -264,7 +264,7 @@ class BackQueue:
             return
         self.waiting.append((word, chain.tobytes(frame), self.ticks))
         self.waiting_bytes += length
-        self.counters["rx_deferred"] += 1
+        self.counters.count("rx_deferred")
         self.rx_ring.want_requests(self.rx_ring.unconsumed_requests() + 1)
 
     def tick(self) -> None:
@@ -286,5 +286,5 @@ class BackQueue:
 
     def drop(self, name: str, count: int) -> None:
         """Count frames that will never arrive."""
-        self.counters["rx_drops"] += count
-        self.counters[name] = self.counters.get(name, 0) + count
+        self.counters.count("rx_drops", count)
+        self.counters.count(name, count)

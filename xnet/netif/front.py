@@ -16,6 +16,7 @@ from xnet.abi.xen.xenbus import XenbusState
 from xnet.frame import Chain
 from xnet.frame.offload import Accepts
 from xnet.hv.api import Xen
+from xnet.netif.counters import Counters
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, number
 from xnet.netif.front_queue import FrontQueue
@@ -25,10 +26,6 @@ from xnet.xenstore.xenbus import read_state
 
 S = XenbusState
 ENODEV = 19
-COUNTERS = (
-    "tx_packets", "tx_bytes", "tx_slots", "tx_errors", "tx_oversize", "tx_notified", "tx_suppressed",
-    "rx_packets", "rx_bytes", "rx_slots", "rx_errors", "rx_notified", "rx_suppressed",
-)  # fmt: skip
 
 
 class Nic(Protocol):
@@ -72,7 +69,7 @@ class Netfront(Device):
         """What the connected backend takes."""
         self.broken = False
         self.wanted_open = True
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters = Counters("tx_errors", "tx_oversize", "rx_errors")
 
     def start(self) -> None:
         """The directory is there: find the backend and follow it."""
@@ -227,7 +224,7 @@ class Netfront(Device):
 
     def statistics(self) -> dict[str, int]:
         """Counters since the device was made; errors by cause."""
-        return dict(self.counters)
+        return self.counters.statistics()
 
     def agreed(self) -> dict[str, bool]:
         """What is agreed toward the backend."""
