@@ -113,13 +113,13 @@ class Ring(RuleBasedStateMachine):
     @precondition(lambda self: self.front_awake)
     @rule()
     def front_sleeps(self) -> None:
-        self.front_awake = self.front.final_check_responses()
+        self.front_awake = self.front.final_check_responses() > 0
         assert self.front_awake == bool(self.answered), "it sleeps exactly when there is nothing for it"
 
     @precondition(lambda self: self.back_awake)
     @rule()
     def back_sleeps(self) -> None:
-        self.back_awake = self.back.final_check_requests()
+        self.back_awake = self.back.final_check_requests() > 0
         assert self.back_awake == bool(self.published)
 
     @precondition(lambda self: self.back_awake and not self.published)

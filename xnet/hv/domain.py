@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from enum import Enum
+from struct import Struct
 from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
@@ -46,6 +47,8 @@ from xnet.mem import Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 
 ENTRY: Final = GRANT_ENTRY_V1.size
+ONE: Final = Struct(f"{ENTRY}s")
+NOTHING: Final = bytes(ENTRY)
 SEL_WORD: Final = EVTCHN_PENDING_SEL // 8
 PENDING_WORD: Final = EVTCHN_PENDING // 8
 MASK_WORD: Final = EVTCHN_MASK // 8
@@ -191,6 +194,9 @@ class Domain:
         start = first * ENTRY
         end = start + len(entries)
         table = self._entries
+        if end == start + ENTRY and 0 <= start <= len(table) - ENTRY and ONE.unpack_from(table, start)[0] == entries:
+            ONE.pack_into(table, start, NOTHING)  # views are dearer for a lone one
+            return True
         if table[start:end].tobytes() != entries:  # in use, or no longer what we wrote: look at the status bits
             flags = table[start:end].cast("H")[::4]
             if any(flag & (GTF_reading | GTF_writing) for flag in flags):

@@ -85,12 +85,7 @@ class BackQueue:
     def on_tx(self) -> None:  # hot
         """The frontend pushed tx requests."""
         ring = self.tx_ring
-        while True:
-            available = ring.unconsumed_requests()
-            if not available:
-                if ring.final_check_requests():
-                    continue
-                return
+        while available := ring.final_check_requests():
             if not self.link.room():
                 return  # the link says when it has room: link_ready
             self.tx_burst(available)

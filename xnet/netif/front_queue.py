@@ -261,16 +261,11 @@ class FrontQueue:
     def on_tx(self) -> None:  # hot: 2 us a burst
         """The backend answered tx requests: their grants end, their pages are free."""
         ring = self.tx_ring
-        while True:
-            count = ring.unconsumed_responses()
-            if not count:
-                if ring.final_check_responses():
-                    continue
-                self.ready()
-                return
+        while count := ring.final_check_responses():
             self.reap(ring.take_responses(count))
-            if not self.in_flight and not self.unsent:
-                self.tx_head = self.tx_clear = 0  # the pages used last are the ones in the cache
+        if not self.in_flight and not self.unsent:
+            self.tx_head = self.tx_clear = 0  # the pages used last are the ones in the cache
+        self.ready()
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""
@@ -344,12 +339,7 @@ class FrontQueue:
     def on_rx(self) -> None:  # hot: 3 us a burst, 1 a frame
         """The backend filled rx buffers: end their grants, hand the frames to the device, post the buffers again."""
         ring = self.rx_ring
-        while True:
-            count = ring.unconsumed_responses()
-            if not count:
-                if ring.final_check_responses():
-                    continue
-                return
+        while count := ring.final_check_responses():
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)

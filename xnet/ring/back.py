@@ -67,12 +67,13 @@ class BackRing:
         self.shared.barrier()  # responses visible before we look at what the front waits for
         return (new - indices[RSP_EVENT]) & MASK32 < (new - old) & MASK32
 
-    def final_check_requests(self) -> bool:
-        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_REQUESTS). True: go on."""
-        if self.unconsumed_requests():
-            return True
+    def final_check_requests(self) -> int:
+        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_REQUESTS). 0: nothing to do."""
+        count = self.unconsumed_requests()
+        if count:
+            return count
         self.want_requests(1)
-        return self.unconsumed_requests() > 0
+        return self.unconsumed_requests()
 
     def want_requests(self, count: int) -> None:
         """Ask to be woken when `count` more requests are there (req_event)."""

@@ -56,10 +56,11 @@ class FrontRing:
         self.rsp_cons = (self.rsp_cons + count) & MASK32
         return data
 
-    def final_check_responses(self) -> bool:
-        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_RESPONSES). True: go on."""
-        if self.unconsumed_responses():
-            return True
+    def final_check_responses(self) -> int:
+        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_RESPONSES). 0: nothing to do."""
+        count = self.unconsumed_responses()
+        if count:
+            return count
         self.indices[RSP_EVENT] = (self.rsp_cons + 1) & MASK32
         self.shared.barrier()  # the wish is visible before the last look, or a wake-up is lost
-        return self.unconsumed_responses() > 0
+        return self.unconsumed_responses()
