@@ -125,6 +125,38 @@ async def test_a_lone_frame_after_a_pause_is_published_without_asking_for_anothe
     pump.close()
 
 
+async def test_who_came_after_a_lone_frame_is_asked_at_once_the_next_time() -> None:
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    turn, loop = turn_of(), asyncio.get_running_loop()
+    sinks, pumps = [Buffers(1000), Buffers(1000)], []
+    for (ours, theirs), sink in zip(pairs, sinks, strict=True):
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        pumps.append(Pump(loop, ours.fileno(), sink, turn))
+        pumps[-1].stream_s = 0.0
+        pumps[-1].resume()
+    (one, other), (there, elsewhere) = pumps, [theirs for _, theirs in pairs]
+    while one.follower is not other:  # a slow machine may need a second lesson
+        there.send(PLAIN + plain(60))
+        one.on_readable()
+        elsewhere.send(PLAIN + plain(61))
+        other.on_readable()
+        turn.asked = None
+    answered = len(sinks[1].frames)
+    there.send(PLAIN + plain(60))
+    elsewhere.send(PLAIN + plain(61))
+    one.on_readable()
+    assert len(sinks[1].frames) == answered + 1, "one callback, both frames"
+    there.send(PLAIN + plain(60))
+    one.on_readable()
+    assert one.follower is None, "who has nothing is not asked again"
+    for pump in pumps:
+        pump.close()
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
 async def test_a_burst_is_published_as_one_and_the_machine_runs_in_the_same_callback(
     wire: tuple[socket.socket, socket.socket],
 ) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from xnet.engine.edge import Pump
 
 BUDGET: Final = 256
 """Events delivered between two looks at the clock."""
@@ -20,11 +23,13 @@ ROUNDS: Final = 64
 class Turn:
     """Call it to run the queue until it is empty, or long enough. `held`: somebody will."""
 
-    __slots__ = ("held", "loop", "scheduled", "step")
+    __slots__ = ("asked", "held", "loop", "scheduled", "step")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.held = False
+        self.asked: Pump | None = None
+        """Whose lone frame was the last thing that came in."""
         self.scheduled = False
         self.step: Callable[[int], int] = lambda budget: 0
 
