@@ -157,7 +157,7 @@ class FrontQueue:
         return self.xen.window[addr : addr + MOST_PAGES * PAGE_SIZE]
 
     def commit(self, word: int, length: int) -> None:  # hot
-        """The reserved memory holds a frame of `length` bytes: put it on the ring, unpublished."""
+        """The reserved memory holds a frame of `length` bytes: it goes with the burst."""
         accepts = self.accepts
         if word & KIND not in accepts.kinds:
             self.finish(word, length)
