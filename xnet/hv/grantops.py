@@ -254,9 +254,8 @@ class GrantOps:
         if table is None or not 0 <= ref <= table.entries - count or count > MAX_RUN:
             return -1
         entries = table.bytes[ref << 3 : (ref + count) << 3].tobytes()
-        key = (
-            ref | count << 32 | caller.domid << 42 | write << 60
-        )  # what differs most is lowest: dicts look there first
+        # what differs most is lowest: dicts look there first
+        key = ref | count << 32 | caller.domid << 42 | write << 60
         known = table.known_runs.get(key)
         version, changes = self._machine.version, table.changes
         if known is not None and known.entries == entries and known.version == version and known.changes == changes:

@@ -26,7 +26,7 @@ from xnet.abi.xen.netif import (
     NETRXF_more_data,
 )
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Piece
-from xnet.netif.known import remember
+from xnet.netif.known import MORE, guess_end, remember
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
@@ -34,8 +34,6 @@ assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
 GSO_TYPES: Final = (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6)
 FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""
-MORE: Final = bytes([flags & NETRXF_more_data for flags in range(256)])
-"""Translates flags to zero where the frame has no more data."""
 
 
 class Assemble:
@@ -56,13 +54,7 @@ class Assemble:
         more = flags.translate(MORE)
         at, count, bad = 0, len(flags), 0
         while at < count:
-            # a guess at where it ends; a wrong one is not known
-            end = at + 1
-            flag = flags[at]
-            if flag & NETRXF_extra_info:
-                end += 1
-            if flag & NETRXF_more_data:
-                end = more.find(0, end) + 1
+            end = guess_end(flags, more, at)
             slot = first + at & RING_SLOTS - 1
             frame = known.get((slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])) if end else None
             if frame is None:

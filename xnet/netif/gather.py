@@ -36,15 +36,12 @@ from xnet.abi.xen.netif import (
     NETTXF_more_data,
 )
 from xnet.errors import XnetError
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
-from xnet.netif.known import remember
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, ETH_HLEN, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
+from xnet.netif.known import MORE, guess_end, remember
 from xnet.ring import RingError
 
-ETH_HLEN: Final = 14
 FLAGS_AT: Final = 6
 """Byte of a slot where its flags are."""
-MORE: Final = bytes([flags & NETTXF_more_data for flags in range(256)])
-"""Translates flags to zero where the packet has no more data."""
 FATAL_LATER_SLOTS: Final = 20
 """Slots after the first at which Linux gives the vif up (module parameter fatal_skb_slots)."""
 
@@ -111,13 +108,7 @@ class Gather:
         more = flags.translate(MORE)
         at, count = 0, len(flags)
         while at < count and room > 0 and len(packets) < most:
-            # a guess at where it ends; a wrong one is not known
-            end = at + 1
-            flag = flags[at]
-            if flag & NETTXF_extra_info:
-                end += 1
-            if flag & NETTXF_more_data:
-                end = more.find(0, end) + 1
+            end = guess_end(flags, more, at)
             packet = known.get(data[at * TX_SLOT_SIZE : end * TX_SLOT_SIZE]) if end else None
             if packet is None:
                 packet = next_packet(data, at)
