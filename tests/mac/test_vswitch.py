@@ -54,6 +54,7 @@ class Wire(Sink):
     """An uplink that keeps what is sent."""
 
     mtu = 1500
+    heads_only = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -272,6 +272,7 @@ class TapLink:
         turn: Turn,
     ) -> None:
         self.mtu = mtu
+        self.heads_only = False
         self.memory = memory
         self.arena = arena
         self.client: Client | None = None

@@ -6,9 +6,13 @@ A frame is a plain tuple ``(word, length, pieces)``; a piece is ``(addr, length,
 ``length``  bytes of the whole frame, Ethernet header included, no FCS
 ``addr``    where the piece is in `Chain.memory`, the window of the domain that handles the chain; contiguous
 ``domid``   whose page it is: DOMID_SELF for an own page (or run of pages), else the granting domain
-``gref``    its grant reference when it is foreign; a foreign piece never crosses a page
+``gref``    its grant reference when it is foreign; a foreign piece is within a page, or a run: whole pages of
+            consecutive references, but for the end of the last
 
 Tuples, because a burst makes and forgets thousands a second.
+
+Foreign pieces are mapped at ``addr`` or, in a chain with `bring`, have a place there and no bytes yet: who looks at
+headers only leaves them with their owner, who looks further takes `Chain.fetched`.
 
 Offload word: bit 0 the L4 checksum is blank (only the pseudo-header's sum is there), bit 1 the data is known good,
 bits 8-15 GSO type (0 none, 1 TCPv4, 2 TCPv6: netif's numbers), bits 16-31 GSO size (payload bytes a segment).
@@ -16,12 +20,15 @@ bits 8-15 GSO type (0 none, 1 TCPv4, 2 TCPv6: netif's numbers), bits 16-31 GSO s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from xnet.abi.xen import DOMID_SELF
 
 Piece = tuple[int, int, int, int]
 Frame = tuple[int, int, tuple[Piece, ...]]
+Bring = Callable[[list[Frame]], list[Frame]]
+"""Copies what frames left behind to its place: the frames in own memory, less those whose owner will not have it."""
 
 CSUM_BLANK: Final = 1
 DATA_VALIDATED: Final = 2
@@ -40,14 +47,23 @@ def own(word: int, addr: int, length: int) -> Frame:
 class Chain:
     """A burst of frames and the memory their addresses count in. The receiver may read it until it returns."""
 
-    __slots__ = ("frames", "memory")
+    __slots__ = ("bring", "frames", "memory")
 
-    def __init__(self, memory: memoryview, frames: list[Frame] | None = None) -> None:
+    def __init__(self, memory: memoryview, frames: list[Frame] | None = None, bring: Bring | None = None) -> None:
         self.memory = memory
         self.frames: list[Frame] = [] if frames is None else frames
+        self.bring = bring
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def part(self, frames: list[Frame]) -> Chain:
+        """A chain of some of these frames."""
+        return Chain(self.memory, frames, self.bring)
+
+    def fetched(self) -> Chain:
+        """The same with all bytes in memory, less the frames that cannot be had."""
+        return self if self.bring is None else Chain(self.memory, self.bring(self.frames))
 
     def views(self, frame: Frame) -> list[memoryview]:
         """The frame's bytes as views, in order; valid as long as the chain is lent."""

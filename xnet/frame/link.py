@@ -39,6 +39,8 @@ class Link(Protocol):
 
     mtu: int
     """Largest payload in bytes, Ethernet header not counted."""
+    heads_only: bool
+    """It looks no further than the first page of a frame: the rest may be left behind (`Chain.fetched`)."""
 
     def tx(self, chain: Chain) -> None:
         """Frames away from the guest; the chain is lent until the call returns."""

@@ -170,6 +170,7 @@ def fit(
             break
     else:
         return chain
+    chain = chain.fetched()
     finisher = _Finisher(chain, accepts, scratch, {} if counters is None else counters)
     for frame in chain.frames:
         word, length, pieces = frame

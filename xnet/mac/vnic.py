@@ -34,6 +34,7 @@ class Vnic:
         self.mac = bytes(mac)
         self.vid = vid
         self.mtu = switch.mtu if mtu is None else mtu
+        self.heads_only = True
         self.all_multicast = all_multicast
         self.joined: set[bytes] = set()
         self.counters = dict.fromkeys(

@@ -139,7 +139,7 @@ class Switch:
                 wire.append(frame)
         self._deliver(chain, lanes, len(chain.frames))
         if wire:
-            self._to_wire(sender, chain if len(wire) == len(chain.frames) else Chain(chain.memory, wire))
+            self._to_wire(sender, chain if len(wire) == len(chain.frames) else chain.part(wire))
 
     def _header(self, chain: Chain, frame: Frame) -> tuple[bytes, int]:
         """Where a frame is to go, and its type."""
@@ -162,6 +162,7 @@ class Switch:
     def _to_wire(self, sender: Port, chain: Chain) -> None:
         """Out of the uplink, if there is one."""
         if self.uplink is not None:
+            chain = chain.fetched()
             self.counters["opackets"] += len(chain.frames)
             self.uplink.tx(tagged(chain, sender.vid) if sender.vid else chain)
 
@@ -247,7 +248,7 @@ class Switch:
     def _deliver(chain: Chain, lanes: Lanes, whole: int) -> None:
         """Hand each receiver its frames: the chain itself where they are all `whole` of them."""
         for port, frames in lanes.items():
-            port.rx(chain if len(frames) == whole else Chain(chain.memory, frames))
+            port.rx(chain if len(frames) == whole else chain.part(frames))
 
     def room(self) -> int:
         """To the uplink: always plenty."""

@@ -225,7 +225,7 @@ class Netback(Device):
             tx,
             rx,
             link=self.link,
-            fetcher=CopyFetch(xen, self.peer, self.arena) if copy else MapFetch(xen, self.peer),
+            fetcher=CopyFetch(xen, self.peer, self.arena, self.link.heads_only) if copy else MapFetch(xen, self.peer),
             arena=self.arena,
             accepts=self.accepts,
             notify_tx=partial(xen.send, tx_port),

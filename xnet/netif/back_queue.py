@@ -107,12 +107,12 @@ class BackQueue:
         ring.consume(slots)
         self.counters.tx_slots += slots
         mark = self.arena.mark()
-        chain = Chain(self.xen.window)
+        chain = Chain(self.xen.window, None, self.fetcher.bring)
         failures = self.fetcher.fetch(packets, chain.frames)
         self.hand_on(chain)  # first: the frame is on its way while the guest is told
         self.fetcher.release()
         answers = [packet.answers for packet in packets]
-        if len(chain.frames) != len(packets):
+        if failures or len(chain.frames) != len(packets):
             self.lament(packets, failures, answers)
         self.respond(b"".join(answers))
         self.arena.release(mark)
@@ -168,9 +168,14 @@ class BackQueue:
         chain = fit(chain, self.accepts, self.arena, self.counters.others)
         frames = chain.frames
         try:
-            done = 0 if self.waiting else self.rx_burst(frames)
-            for frame in frames[done:]:
-                self.defer(chain, frame)
+            done = 0 if self.waiting else self.rx_burst(frames, chain.bring is not None)
+            if done < 0:
+                chain = chain.fetched()  # whose fault it is comes out there
+                done = self.rx_burst(chain.frames)
+            if done < len(chain.frames):
+                left = chain.part(chain.frames[done:]).fetched()
+                for frame in left.frames:
+                    self.defer(left, frame)
         except RingError as error:
             self.fail(str(error))
         finally:
@@ -196,8 +201,9 @@ class BackQueue:
                 return
         self.link.client_ready()
 
-    def rx_burst(self, frames: list[Frame]) -> int:  # hot: 3 us for a 64 KiB frame
-        """Deliver as many frames as the guest has buffers for; how many."""
+    def rx_burst(self, frames: list[Frame], lent: bool = False) -> int:  # hot: 3 us for a 64 KiB frame
+        """Deliver as many frames as the guest has buffers for; how many. -1 if they are `lent` (parts are still in
+        another guest) and something failed: nothing has happened then."""
         ring, scatter, deliverer = self.rx_ring, self.scatter, self.deliverer
         available = ring.unconsumed_requests()
         requests = ring.peek_requests(min(available, MOST_SLOTS * len(frames)))
@@ -217,6 +223,8 @@ class BackQueue:
         if done:
             failed = deliverer.deliver(ops)
             if failed:
+                if lent:
+                    return -1
                 self.mark_failed(answers, requests, failed)
             self.publish(b"".join(answers), at, done, size)
         if done < len(frames):

@@ -37,7 +37,7 @@ FLAGS: Final = (
 class Place:
     """Where a frame goes and what its slots say then. It never changes."""
 
-    __slots__ = ("answers", "grefs", "runs")
+    __slots__ = ("answers", "grefs", "later", "runs")
 
     def __init__(self, answers: bytes, grefs: list[int], length: int) -> None:
         self.answers = answers
@@ -45,6 +45,8 @@ class Place:
         """The pages it fills, in order."""
         self.runs = runs_of(grefs, length)
         """(first page of the frame, reference, bytes, copy flags) of each run of references."""
+        self.later = runs_of(grefs[1:], length - PAGE_SIZE)
+        """The same of the pages after the first, the second being page 0."""
 
 
 class Scatter:

@@ -73,10 +73,11 @@ class Wire:
 
 
 class Hub:
-    """A backend's link in a test. `peers` get what the guest sends; `sent` keeps a copy."""
+    """A backend's link in a test. `peers` get what the guest sends; `sent` keeps a copy, unless it is `heads_only`."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads_only: bool = False) -> None:
         self.mtu = 1500
+        self.heads_only = heads_only
         self.client: Client | None = None
         self.sent: list[Sent] = []
         self.peers: list[Hub] = []
@@ -87,7 +88,8 @@ class Hub:
 
     def tx(self, chain: Chain) -> None:
         """From the guest."""
-        self.sent += [(frame[0], chain.tobytes(frame)) for frame in chain.frames]
+        if not self.heads_only:
+            self.sent += [(frame[0], chain.tobytes(frame)) for frame in chain.frames]
         for peer in self.peers:
             if peer.client is not None:
                 peer.client.rx(chain)
@@ -117,6 +119,7 @@ class Vif:
         front: Features | None = None,
         back: Features | None = None,
         mode: Literal["copy", "map"] = "copy",
+        heads_only: bool = False,
         hotplug: bool = True,
     ) -> None:
         self.world = world
@@ -127,7 +130,7 @@ class Vif:
         self.mode = mode
         self.hotplug = hotplug
         self.wire = Wire()
-        self.hub = Hub()
+        self.hub = Hub(heads_only)
         self.gone = 0
         """How often the backend said that it is over: once, in a life."""
         self.netback = self.make_netback()
@@ -230,13 +233,14 @@ class World:
         front: Features | None = None,
         back: Features | None = None,
         mode: Literal["copy", "map"] = "copy",
+        heads_only: bool = False,
         hotplug: bool = True,
         start: Literal["both", "front", "back", "none"] = "both",
     ) -> Vif:
         """A vif: the toolstack's directories, and the drivers that are to `start`, run until nothing moves."""
         domid = guest.domain.domid
         self.plan(domid, handle)
-        vif = Vif(self, guest, handle, front=front, back=back, mode=mode, hotplug=hotplug)
+        vif = Vif(self, guest, handle, front=front, back=back, mode=mode, heads_only=heads_only, hotplug=hotplug)
         self.vifs.append(vif)
         if start in ("both", "back"):
             vif.netback.start()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
-from xnet.frame import Frame, Piece
+from xnet.frame import Frame, Piece, own
 from xnet.frame.arena import Arena
 from xnet.hv.api import COPY_RUN, CopyOp, Xen
 
@@ -26,39 +26,64 @@ BOTH_GREFS: Final = GNTCOPY_source_gref | GNTCOPY_dest_gref
 
 
 class CopyFetch:
-    """Guest pages to staging memory; the packet is the backend's own afterwards."""
+    """Guest pages to staging memory; the packet is the backend's own afterwards.
 
-    def __init__(self, xen: Xen, domid: int, arena: Arena) -> None:
+    With `heads_only` a long packet has its first page copied, and a place for the rest: whoever passes the packet on to
+    another guest copies that from guest to guest, as Linux's netback does with pages it got from another one. What must
+    be looked at is in the first page, which no guest changes any more.
+    """
+
+    def __init__(self, xen: Xen, domid: int, arena: Arena, heads_only: bool = False) -> None:
         self.xen = xen
         self.domid = domid
         self.arena = arena
+        self.heads_only = heads_only
+        self.packets: list[Packet] = []
+        self.placed: list[int] = []
+        """Where each of the burst's packets is, -1 for nowhere."""
+        self.failures: dict[int, Failure] = {}
+        """What failed, by its place in the burst."""
 
     def fetch(self, packets: list[Packet], frames: list[Frame]) -> dict[int, Failure]:  # hot: 1 us a packet
-        """Copy whole packets, adding them to `frames`; what failed by its place in `packets`."""
+        """Copy whole packets, adding them to `frames`; what failed by its place in `packets`. `bring` may add more."""
         ops: list[CopyOp] = []
+        fetched: list[Frame] = []
         placed: list[int] = []
-        arena = self.arena
-        for packet in packets:
+        failures: dict[int, Failure] = {}
+        arena, domid, heads_only = self.arena, self.domid, self.heads_only
+        for index, packet in enumerate(packets):
             addr = -1
             if not packet.error:
+                length, segments = packet.length, packet.segments
                 # the first byte keeps its place in the page, so that page-aligned data needs one copy a page
-                skew = packet.segments[0][1] & PAGE_MASK
-                addr = arena.alloc(packet.length + skew)
-                if addr >= 0:
+                gref, skew, size = segments[0]
+                addr = arena.alloc(length + skew)
+                if addr < 0:
+                    failures[index] = (NO_MEMORY, [])
+                elif heads_only and size > PAGE_SIZE:
+                    ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref))
+                    later = (addr + PAGE_SIZE, length - PAGE_SIZE, domid, gref + 1)
+                    fetched.append((packet.word, length, ((addr, PAGE_SIZE, DOMID_SELF, 0), later)))
+                else:
                     addr += skew
-                    self.build(packet.segments, addr, ops)
+                    self.build(segments, addr, ops)
+                    fetched.append((packet.word, length, ((addr, length, DOMID_SELF, 0),)))
             placed.append(addr)
+        self.packets, self.placed, self.failures = packets, placed, failures
         if ops and self.xen.copy_grants(ops) is not None:
-            return self.fetch_again(packets, placed, frames)
-        failures: dict[int, Failure] = {}
-        for index, packet in enumerate(packets):
-            addr = placed[index]
-            if addr >= 0:
-                length = packet.length
-                frames.append((packet.word, length, ((addr, length, DOMID_SELF, 0),)))
-            elif not packet.error:
-                failures[index] = (NO_MEMORY, [])
+            fetched = [frame for index in range(len(packets)) for frame in self.fetch_again(index)]
+        frames += fetched
         return failures
+
+    def bring(self, frames: list[Frame]) -> list[Frame]:
+        """Copy what these frames of the burst left in the guest. A frame that fails is missing, and a failure."""
+        ops: list[CopyOp] = []
+        for _, _, pieces in frames:
+            for addr, size, domid, gref in pieces[1:]:
+                ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN))
+        if not ops or self.xen.copy_grants(ops) is None:
+            return [own(word, pieces[0][0], length) for word, length, pieces in frames]
+        return [frame for _, _, pieces in frames for frame in self.fetch_again(self.placed.index(pieces[0][0]))]
 
     def build(self, segments: list[Segment], addr: int, ops: list[CopyOp]) -> None:  # hot
         """The copies that lay `segments` out from `addr` on; neither side of one crosses a page."""
@@ -78,27 +103,23 @@ class CopyFetch:
                 ops.append((gref, domid, offset + fits, page + 1, DOMID_SELF, 0, size - fits, GNTCOPY_source_gref))
             addr += size
 
-    def fetch_again(self, packets: list[Packet], placed: list[int], frames: list[Frame]) -> dict[int, Failure]:
-        """Something in the batch failed: go slot by slot to learn whose fault it was."""
-        failures: dict[int, Failure] = {}
-        for index, (packet, addr) in enumerate(zip(packets, placed, strict=True)):
-            if addr < 0:
-                if not packet.error:
-                    failures[index] = (NO_MEMORY, [])
-                continue
-            statuses = []
-            at = addr
-            for segment in singly(packet.segments):
-                ops: list[CopyOp] = []
-                self.build([segment], at, ops)
-                failed = ops and self.xen.copy_grants(ops) is not None
-                statuses.append(XEN_NETIF_RSP_ERROR if failed else XEN_NETIF_RSP_OKAY)
-                at += segment[2]
-            if any(statuses):
-                failures[index] = (GRANT_ERROR, statuses)
-            else:
-                frames.append((packet.word, packet.length, ((addr, packet.length, DOMID_SELF, 0),)))
-        return failures
+    def fetch_again(self, index: int) -> list[Frame]:
+        """The whole packet, slot by slot, to learn which of them fails: the frame, or none and a failure."""
+        packet, addr = self.packets[index], self.placed[index]
+        if addr < 0:
+            return []
+        statuses = []
+        at = addr
+        for segment in singly(packet.segments):
+            ops: list[CopyOp] = []
+            self.build([segment], at, ops)
+            failed = ops and self.xen.copy_grants(ops) is not None
+            statuses.append(XEN_NETIF_RSP_ERROR if failed else XEN_NETIF_RSP_OKAY)
+            at += segment[2]
+        if any(statuses):
+            self.failures[index] = (GRANT_ERROR, statuses)
+            return []
+        return [own(packet.word, addr, packet.length)]
 
     def release(self) -> None:
         """Nothing is held after a copy."""
@@ -119,6 +140,12 @@ class CopyDeliver:
             page = addr >> PAGE_SHIFT
             for start, gref, size, flags in place.runs:
                 ops.append((page + start, DOMID_SELF, 0, gref, domid, 0, size, flags))
+            return
+        if owner == DOMID_SELF and pieces[1][2] != DOMID_SELF:  # `CopyFetch` with heads_only
+            ops.append((addr >> PAGE_SHIFT, DOMID_SELF, 0, place.grefs[0], domid, 0, PAGE_SIZE, GNTCOPY_dest_gref))
+            _, _, owner, source = pieces[1]
+            for start, gref, size, flags in place.later:
+                ops.append((source + start, owner, 0, gref, domid, 0, size, flags | GNTCOPY_source_gref))
             return
         slot, room = 0, PAGE_SIZE
         for addr, length, owner, source in pieces:

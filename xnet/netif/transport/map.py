@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Frame
+from xnet.frame.chain import Bring
 from xnet.hv.api import Mapping, Xen
 from xnet.netif.transport.copy import GRANT_ERROR, Failure, singly
 
@@ -20,6 +21,7 @@ class MapFetch:
         self.xen = xen
         self.domid = domid
         self.handles: list[int] = []
+        self.bring: Bring | None = None  # nothing is left behind
 
     def fetch(self, packets: list[Packet], frames: list[Frame]) -> dict[int, Failure]:
         """Map whole packets, adding them to `frames`; what failed by its place in `packets`."""
