@@ -65,6 +65,7 @@ Transport = tuple[int, int, int]
 """Byte offset of the L4 header, of its checksum relative to that, and the IP protocol."""
 
 PLAIN_HEAD: Final = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
+TCP4_HEAD: Final = Struct(">12xHB5xHxB22xB").unpack_from  # the same, and TCP's data offset
 SHAPED: Final = 128
 """Bytes that hold every header of plain IPv4."""
 
@@ -208,6 +209,24 @@ def wire_length(word: int, view: memoryview, length: int) -> int:
         if place is not None:
             return min(length, headers_length(view, place) + (word >> GSO_SIZE_SHIFT))
     return length
+
+
+def plain_segment(chain: Chain, frame: Frame) -> int:  # hot: 0.4 us
+    """`wire_length` of TCP that is to be segmented, in plain IPv4 and with `SHAPED` bytes in its first piece; 0 for
+    anything else."""
+    word, _, pieces = frame
+    addr, size, _, _ = pieces[0]
+    if not word & GSO_TYPE_MASK or size < SHAPED:
+        return 0
+    ethertype: int
+    version: int
+    fragment: int
+    protocol: int
+    offset: int
+    ethertype, version, fragment, protocol, offset = TCP4_HEAD(chain.memory, addr)
+    if ethertype != ETH_P_IP or version != 0x45 or fragment & 0x3FFF or protocol != IPPROTO_TCP:
+        return 0
+    return 34 + (offset >> 4) * 4 + (word >> GSO_SIZE_SHIFT)
 
 
 def vnet_header(word: int, view: memoryview, length: int) -> bytes:  # hot: plain 0.1, blank IPv4 1 us

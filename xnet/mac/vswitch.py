@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from xnet.errors import XnetError
 from xnet.frame import ETH_HLEN, Chain, Frame, Link, Piece, head, is_multicast, own, wire_length
-from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text
+from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
 
 ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
 RUNT: Final = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
@@ -155,7 +155,11 @@ class Switch:
             if common and to != common:
                 return b""
             common = to
-            if (frame[1] > largest or ethertype == ETH_P_8021Q) and self._objection(sender, chain, frame, ethertype):
+            if (
+                (frame[1] > largest or ethertype == ETH_P_8021Q)
+                and not 0 < plain_segment(chain, frame) <= largest
+                and self._objection(sender, chain, frame, ethertype)
+            ):
                 return b""
         return common
 

@@ -26,7 +26,7 @@ from xnet.abi.xen.netif import (
     NETRXF_more_data,
 )
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Piece
-from xnet.netif.known import MORE, guess_end, remember
+from xnet.netif.known import guess_end, remember
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
@@ -51,10 +51,9 @@ class Assemble:
         frames: list[Frame] = []
         known = self.known
         flags = data[FLAGS_AT::RX_SLOT_SIZE]
-        more = flags.translate(MORE)
         at, count, bad = 0, len(flags), 0
         while at < count:
-            end = guess_end(flags, more, at)
+            end = guess_end(flags, at)
             slot = first + at & RING_SLOTS - 1
             frame = known.get((slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])) if end else None
             if frame is None:

@@ -37,7 +37,7 @@ from xnet.abi.xen.netif import (
 )
 from xnet.errors import XnetError
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, ETH_HLEN, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
-from xnet.netif.known import MORE, guess_end, remember
+from xnet.netif.known import guess_end, remember
 from xnet.ring import RingError
 
 FLAGS_AT: Final = 6
@@ -105,10 +105,9 @@ class Gather:
         packets: list[Packet] = []
         known = self.known
         flags = data[FLAGS_AT::TX_SLOT_SIZE]
-        more = flags.translate(MORE)
         at, count = 0, len(flags)
         while at < count and room > 0 and len(packets) < most:
-            end = guess_end(flags, more, at)
+            end = guess_end(flags, at)
             packet = known.get(data[at * TX_SLOT_SIZE : end * TX_SLOT_SIZE]) if end else None
             if packet is None:
                 packet = next_packet(data, at)

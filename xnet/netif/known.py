@@ -13,8 +13,6 @@ from typing import Final, TypeVar
 from xnet.abi.xen.netif import NETRXF_extra_info, NETRXF_more_data, NETTXF_extra_info, NETTXF_more_data
 
 assert (NETTXF_more_data, NETTXF_extra_info) == (NETRXF_more_data, NETRXF_extra_info)
-MORE: Final = bytes([flags & NETTXF_more_data for flags in range(256)])
-"""Translates the flags of slots, a byte each, to zero where there is no more data."""
 MOST: Final = 1024
 """Entries of one dict, about 0.5 MB of 64 KiB frames; past them all are forgotten."""
 
@@ -30,12 +28,17 @@ def remember(known: dict[K, V], key: K, value: V) -> V:
     return value
 
 
-def guess_end(flags: bytes, more: bytes, at: int) -> int:  # hot
+def guess_end(flags: bytes, at: int) -> int:  # hot
     """Where what begins at slot `at` ends, if it has one extra at most; 0 when its end is not there. A guess to look it
-    up by: a wrong one is not known. `flags`: a byte a slot; `more`: those, translated by `MORE`."""
-    end = at + 1
+    up by: a wrong one is not known. `flags`: a byte a slot."""
+    count = len(flags)
+    more = flags[at] & NETTXF_more_data
     if flags[at] & NETTXF_extra_info:
-        end += 1
-    if flags[at] & NETTXF_more_data:
-        end = more.find(0, end) + 1
-    return end
+        at += 1
+    at += 1
+    while more:  # a loop over bytes is compiled well, a search is not
+        if at >= count:
+            return 0
+        more = flags[at] & NETTXF_more_data
+        at += 1
+    return at
