@@ -59,6 +59,8 @@ class MachineMemory:
                 os.close(self.fd)
             raise _refused("machine memory", nframes, error) from error
         self.view = memoryview(self._map)
+        self.move = self._map.move
+        """``move(to, start, count)`` copies bytes; a third of the price of two slices of the view."""
         self.reserve = Reserve(self.fd)
 
     def commit(self, first_mfn: int, n: int) -> None:

@@ -36,6 +36,8 @@ FROM_GREF: Final = GNTCOPY_source_gref
 TO_GREF: Final = GNTCOPY_dest_gref
 READONLY: Final = GTF_readonly
 ACCESS: Final = GTF_permit_access
+FIRST: Final = 0xFFFFFFFF
+"""The first word of an entry: flags and domid."""
 FAR: Final = 1 << 62
 KNOWN_RUNS: Final = 4096
 """Runs of one caller remembered before all are forgotten."""
@@ -142,13 +144,13 @@ class GrantOps:
         one before ended, on both sides, become one copy, unless it would read what an earlier op of the run wrote.
         """
         machine, tables, me = self._machine, self.tables, caller.domid
-        owner, nframes, memory = machine.owner, machine.nframes, machine.view
+        owner, nframes, move = machine.owner, machine.nframes, machine.move
         own = caller.physmap.mfn
         own_pages = len(own)
         may_read = ACCESS | READONLY | me << 16  # the entry's first word, once READONLY has been or'ed in
         may_write = ACCESS | me << 16
         source = dest = caller
-        src_words = dst_words = caller.words
+        src_table = dst_table = caller.pairs
         src_active = dst_active = caller.active
         last_source = last_dest = -1
         src_entries = dst_entries = src_owner = dst_owner = 0
@@ -170,7 +172,7 @@ class GrantOps:
                 # the last: later pages are read after earlier ones were written
                 if start < 0 or to < 0 or start < to < start + length:
                     if src_end > 0:
-                        memory[dst_start:dst_end] = memory[src_start:src_end]
+                        move(dst_start, src_start, src_end - src_start)
                         copied += src_end - src_start
                         src_end = dst_end = -1
                     more -= 1  # counted by the single ones
@@ -188,9 +190,11 @@ class GrantOps:
                         last_source = src_domid
                         source = tables.get(src_domid, caller)
                         src_entries = source.entries if source.domid == src_domid else 0
-                        src_words, src_active, src_owner = source.words, source.active, source.domid
-                    if 0 <= src < src_entries and src_words[src + src] | READONLY == may_read and src not in src_active:
-                        src_mfn = src_words[src + src + 1]
+                        src_table, src_active, src_owner = source.pairs, source.active, source.domid
+                    if 0 <= src < src_entries and src not in src_active:
+                        entry = src_table[src]
+                        if entry & FIRST | READONLY == may_read:
+                            src_mfn = entry >> 32
                     from_owner = src_owner
                 else:
                     if 0 <= src < own_pages and src_domid == SELF:
@@ -201,9 +205,11 @@ class GrantOps:
                         last_dest = dst_domid
                         dest = tables.get(dst_domid, caller)
                         dst_entries = dest.entries if dest.domid == dst_domid else 0
-                        dst_words, dst_active, dst_owner = dest.words, dest.active, dest.domid
-                    if 0 <= dst < dst_entries and dst_words[dst + dst] == may_write and dst not in dst_active:
-                        dst_mfn = dst_words[dst + dst + 1]
+                        dst_table, dst_active, dst_owner = dest.pairs, dest.active, dest.domid
+                    if 0 <= dst < dst_entries and dst not in dst_active:
+                        entry = dst_table[dst]
+                        if entry & FIRST == may_write:
+                            dst_mfn = entry >> 32
                     to_owner = dst_owner
                 else:
                     if 0 <= dst < own_pages and dst_domid == SELF:
@@ -235,12 +241,12 @@ class GrantOps:
                 dst_end = to + length
                 continue
             if src_end > 0:
-                memory[dst_start:dst_end] = memory[src_start:src_end]
+                move(dst_start, src_start, src_end - src_start)
                 copied += src_end - src_start
             src_start, src_end, dst_start, dst_end = start, end, to, to + length
             fence = to if to > start else FAR
         if src_end > 0:
-            memory[dst_start:dst_end] = memory[src_start:src_end]
+            move(dst_start, src_start, src_end - src_start)
             copied += src_end - src_start
         caller.copies += len(ops) + more
         caller.bytes_copied += copied

@@ -68,8 +68,9 @@ class KnownRun:
 
 
 class GrantTable:
-    """One domain's grant state. `words` are the entries as native u32 pairs (flags | domid << 16, frame), `entries` how
-    many there are now; the hypervisor keeps the frames, `frames`, mapped one after another in a window of its own.
+    """One domain's grant state. `words` are the entries as u32 pairs (flags | domid << 16, frame), `pairs` the same as
+    one u64 each (little-endian), `entries` how many there are now; the hypervisor keeps the frames, `frames`, mapped
+    one after another in a window of its own.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class GrantTable:
         self.entries = 0
         self.bytes = own.view
         self.words = own.view.cast("I")
+        self.pairs = own.view.cast("Q")
         self.known_runs: dict[int, KnownRun] = {}
         """By user, first reference, count, and whether to write."""
         self.active: dict[int, Active] = {}
@@ -151,6 +153,7 @@ class GrantTable:
         """Forget the mapping of the entries; the frames, for the heap to take back."""
         frames, self.frames, self.entries = self.frames, [], 0
         self.words.release()
+        self.pairs.release()
         self._own.close()
         return frames
 

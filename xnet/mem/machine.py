@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SHIFT
@@ -40,6 +40,10 @@ class Backing(Protocol):
     @property
     def view(self) -> memoryview: ...
 
+    @property
+    def move(self) -> Callable[[int, int, int], None]:
+        """``move(to, start, count)``: copy bytes within the view."""
+
     def commit(self, first_mfn: int, n: int) -> None:
         """Have memory for these frames from now on; zeros where there was none. Raises HostError."""
 
@@ -57,6 +61,7 @@ class Machine:
         self.nframes = backing.nframes
         self.view = backing.view
         """Every frame, read-write: the hypervisor's own eyes."""
+        self.move = backing.move
         self.owner = array("H", [FREE]) * self.nframes
         self.version = 0
         """Counts the times that a frame changed hands."""
