@@ -19,6 +19,7 @@ from xnet.frame.chain import (
     Chain,
     Frame,
     Piece,
+    bytes_of,
     own,
 )
 from xnet.frame.ether import (
@@ -53,6 +54,7 @@ __all__ = [
     "Frame",
     "Link",
     "Piece",
+    "bytes_of",
     "finish_checksum",
     "fit",
     "head",

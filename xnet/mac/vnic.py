@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from xnet.frame import Chain, Client
+from xnet.frame import Chain, Client, Frame, bytes_of
 from xnet.mac.vswitch import Switch
 
 ROOM: Final = 1 << 16
@@ -37,9 +37,8 @@ class Vnic:
         self.heads_only = True
         self.all_multicast = all_multicast
         self.joined: set[bytes] = set()
-        self.counters = dict.fromkeys(
-            ("ipackets", "rbytes", "opackets", "obytes", "oerrors", "txerrors", "no_client"), 0
-        )
+        self.ipackets = self.rbytes = self.opackets = self.obytes = 0
+        self.counters = dict.fromkeys(("oerrors", "txerrors", "no_client"), 0)
         self._client: Client | None = None
         self._switch = switch
         switch.add(self)
@@ -50,14 +49,19 @@ class Vnic:
         if self._open:
             self._switch.tx(self, chain)
 
+    def sent(self, frames: list[Frame]) -> None:  # hot
+        """Count frames away from the guest: the switch took them."""
+        self.opackets += len(frames)
+        self.obytes += bytes_of(frames)
+
     def rx(self, chain: Chain) -> None:  # hot: 0.05 us a frame
         """Frames toward the guest: the switch delivers here."""
-        client, counters = self._client, self.counters
+        client = self._client
         if client is None:
-            counters["no_client"] += len(chain.frames)
+            self.counters["no_client"] += len(chain.frames)
             return
-        counters["ipackets"] += len(chain.frames)
-        counters["rbytes"] += sum([frame[1] for frame in chain.frames])
+        self.ipackets += len(chain.frames)
+        self.rbytes += bytes_of(chain.frames)
         client.rx(chain)
 
     def room(self) -> int:
@@ -88,4 +92,4 @@ class Vnic:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the vnic was made."""
-        return dict(self.counters)
+        return {name: getattr(self, name) for name in ("ipackets", "rbytes", "opackets", "obytes")} | self.counters

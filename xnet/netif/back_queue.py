@@ -17,7 +17,7 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import MOST_PAGES, Chain, Frame, Link, own
+from xnet.frame import MOST_PAGES, Chain, Frame, Link, bytes_of, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
@@ -132,8 +132,9 @@ class BackQueue:
         """The chain leaves the guest's side."""
         frames = chain.frames
         if frames:
-            self.counters.tx_packets += len(frames)
-            self.counters.tx_bytes += sum([length for _, length, _ in frames])
+            counters = self.counters
+            counters.tx_packets += len(frames)
+            counters.tx_bytes += bytes_of(frames)
             self.link.tx(chain)
 
     def respond(self, answers: bytes) -> None:  # hot
