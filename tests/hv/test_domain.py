@@ -164,6 +164,38 @@ def test_a_handler_may_mask_or_close_a_port_whose_event_was_taken_together_with_
     assert log == [1]
 
 
+def test_a_handler_may_let_through_again_what_one_before_it_masked(bench: Any) -> None:
+    a, dom0 = bench.a, bench.dom0
+    ports = [dom0.bind_interdomain(a.domid, a.alloc_unbound(0)) for _ in range(4)]
+    log: list[int] = []
+    dom0.set_handler(ports[0], lambda: dom0.mask(ports[2]))
+    dom0.set_handler(ports[1], lambda: dom0.unmask(ports[2]))
+    for index in (2, 3):
+        dom0.set_handler(ports[index], lambda index=index: log.append(index))
+    bench.hypervisor.step()
+    assert log == [2, 3], "in port order, once"
+
+
+def test_an_event_that_comes_during_its_handler_is_a_new_one_though_others_of_its_word_follow(bench: Any) -> None:
+    a, dom0 = bench.a, bench.dom0
+    theirs = [a.alloc_unbound(0) for _ in range(3)]
+    ours = [dom0.bind_interdomain(a.domid, port) for port in theirs]
+    bench.hypervisor.step()
+    log: list[int] = []
+
+    def again() -> None:
+        log.append(0)
+        if len(log) == 1:
+            a.send(theirs[0])
+
+    dom0.set_handler(ours[0], again)
+    dom0.set_handler(ours[2], lambda: log.append(2))
+    for port in theirs:
+        a.send(port)
+    assert bench.hypervisor.step() == 4
+    assert log == [0, 2, 0]
+
+
 def test_a_domain_destroyed_by_its_own_handler_runs_no_other(bench: Any) -> None:
     a, b = bench.a, bench.b
     ports = [a.bind_interdomain(b.domid, b.alloc_unbound(a.domid)) for _ in range(2)]

@@ -2,28 +2,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xnet.hv import RunQueue
+from xnet.hv.runqueue import RunQueue, Vcpu
 
 
-class Guest:
+def guest(name: str, log: list[str], act: Callable[[], None] = lambda: None, events: int = 1) -> Vcpu:
     """Runs what it is told in its upcall, and writes its name into the common log."""
 
-    def __init__(self, name: str, log: list[str], act: Callable[[], None] = lambda: None, events: int = 1) -> None:
-        self.queued = False
-        self._name, self._log, self._act, self._events = name, log, act, events
+    def upcall() -> int:
+        log.append(name)
+        act()
+        return events
 
-    def upcall(self) -> int:
-        self._log.append(self._name)
-        self._act()
-        return self._events
+    return Vcpu(upcall)
 
 
 def test_each_waiting_domain_gets_a_turn_in_the_order_it_came() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: None)
-    a, b = Guest("a", log), Guest("b", log)
-    for domain in (a, b, a, a):
-        queue.add(domain)
+    a, b = guest("a", log), guest("b", log)
+    for vcpu in (a, b, a, a):
+        queue.add(vcpu)
     assert queue.step(100) == 2
     assert log == ["a", "b"]
     assert not a.queued
@@ -33,8 +31,8 @@ def test_each_waiting_domain_gets_a_turn_in_the_order_it_came() -> None:
 def test_a_kick_comes_only_when_the_queue_was_empty_and_nobody_is_in_step() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: log.append("kick"))
-    b = Guest("b", log)
-    a = Guest("a", log, act=lambda: queue.add(b))
+    b = guest("b", log)
+    a = guest("a", log, act=lambda: queue.add(b))
     queue.add(a)
     queue.add(a)
     assert log == ["kick"]
@@ -48,8 +46,8 @@ def test_a_kick_comes_only_when_the_queue_was_empty_and_nobody_is_in_step() -> N
 def test_two_domains_that_keep_each_other_busy_stop_at_the_budget_and_are_kicked() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: log.append("kick"))
-    a = Guest("a", log, act=lambda: queue.add(b))
-    b = Guest("b", log, act=lambda: queue.add(a))
+    a = guest("a", log, act=lambda: queue.add(b))
+    b = guest("b", log, act=lambda: queue.add(a))
     queue.add(a)
     assert queue.step(5) == 5
     assert log == ["kick", "a", "b", "a", "b", "a", "kick"]
@@ -59,14 +57,14 @@ def test_two_domains_that_keep_each_other_busy_stop_at_the_budget_and_are_kicked
 def test_a_step_inside_a_step_does_nothing() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: None)
-    b = Guest("b", log)
+    b = guest("b", log)
 
     def steps() -> None:
         queue.add(b)
         assert queue.step(10) == 0
         log.append("a done")
 
-    queue.add(Guest("a", log, act=steps))
+    queue.add(guest("a", log, act=steps))
     queue.step(10)
     assert log == ["a", "a done", "b"]
 
@@ -75,7 +73,7 @@ def test_a_domain_sent_to_during_its_own_turn_gets_another() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: None)
     again = [True, False]
-    a = Guest("a", log, act=lambda: queue.add(a) if again.pop(0) else None)
+    a = guest("a", log, act=lambda: queue.add(a) if again.pop(0) else None)
     queue.add(a)
     queue.step(10)
     assert log == ["a", "a"]
@@ -84,7 +82,7 @@ def test_a_domain_sent_to_during_its_own_turn_gets_another() -> None:
 def test_turns_without_events_count_so_that_a_step_ends() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: None)
-    a = Guest("a", log, act=lambda: queue.add(a), events=0)
+    a = guest("a", log, act=lambda: queue.add(a), events=0)
     queue.add(a)
     assert queue.step(7) == 7
 
@@ -92,7 +90,7 @@ def test_turns_without_events_count_so_that_a_step_ends() -> None:
 def test_many_events_in_one_turn_use_up_the_budget() -> None:
     log: list[str] = []
     queue = RunQueue(lambda: None)
-    queue.add(Guest("a", log, events=50))
-    queue.add(Guest("b", log))
+    queue.add(guest("a", log, events=50))
+    queue.add(guest("b", log))
     assert queue.step(10) == 50
     assert log == ["a"]

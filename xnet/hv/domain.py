@@ -49,9 +49,6 @@ from xnet.mem.machine import runs_of
 ENTRY: Final = GRANT_ENTRY_V1.size
 ONE: Final = Struct(f"{ENTRY}s")
 NOTHING: Final = bytes(ENTRY)
-SEL_WORD: Final = EVTCHN_PENDING_SEL // 8
-PENDING_WORD: Final = EVTCHN_PENDING // 8
-MASK_WORD: Final = EVTCHN_MASK // 8
 
 
 class DomainState(Enum):
@@ -88,7 +85,6 @@ class Domain:
         self.pages = pages
         self.state = DomainState.RUNNING
         self.shutdown_reason = ""
-        self.queued = False
         self.upcalls = 0
         self.physmap = physmap
         self.window = physmap.window.view
@@ -116,7 +112,9 @@ class Domain:
         self._port_table = ports
         info = self.shared_info_pfn << PAGE_SHIFT
         self._info = self.window[info : info + PAGE_SIZE]
-        self._words = self._info.cast("Q")
+        self._sel = self._info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8].cast("Q")
+        self._pending = self._info[EVTCHN_PENDING : EVTCHN_PENDING + EVTCHN_2L_NR_CHANNELS // 8].cast("Q")
+        self._mask = self._info[EVTCHN_MASK : EVTCHN_MASK + EVTCHN_2L_NR_CHANNELS // 8].cast("Q")
         self._grow(1)
         if self.domid != 0:
             self.console_addr = self.alloc_pages(1)
@@ -280,24 +278,24 @@ class Domain:
         """
         if self.state is not DomainState.RUNNING:
             return 0
-        words, handlers = self._words, self._handlers
+        sel, pending, mask, handlers = self._sel, self._pending, self._mask, self._handlers
         self.upcalls += 1
         self._info[EVTCHN_UPCALL_PENDING] = 0
-        selected = words[SEL_WORD]
-        words[SEL_WORD] = 0
+        selected: int = sel[0]
+        sel[0] = 0
         done = 0
         while selected:
             word = (selected & -selected).bit_length() - 1
             selected &= selected - 1
-            pending, mask = PENDING_WORD + word, MASK_WORD + word
-            todo = words[pending] & ~words[mask]
+            now: int = pending[word]
+            todo = ready = now & ~mask[word]
             while todo:
                 bit = todo & -todo
                 todo ^= bit
-                now = words[pending]
-                if not now & bit or words[mask] & bit:
+                if not ready & bit:
                     continue  # a handler before this one closed or masked it
-                words[pending] = now ^ bit
+                now ^= bit
+                pending[word] = now
                 done += 1
                 handler = handlers.get((word << 6) + bit.bit_length() - 1)
                 if handler is None:
@@ -308,6 +306,9 @@ class Domain:
                     self._hypervisor.report(self.domid, error)
                 if self.state is not DomainState.RUNNING:
                     return done
+                if todo:
+                    now = pending[word]
+                    ready = now & ~mask[word]
         return done
 
     def console(self, text: str) -> None:

@@ -13,7 +13,7 @@ from xnet.hv.domain import Domain, DomainState
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
 from xnet.hv.ports import Ports, PortTable
-from xnet.hv.runqueue import RunQueue
+from xnet.hv.runqueue import RunQueue, Vcpu
 from xnet.mem import FREE, NO_FRAME, Backing, Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 
@@ -69,7 +69,7 @@ class Hypervisor:
         self.machine = Machine(memory)
         self.grants = GrantOps(self.machine, self._released)
         self.runqueue = RunQueue(kick)
-        self.ports = Ports(self.runqueue.add)
+        self.ports = Ports(self.runqueue)
         self.domains: dict[int, Domain] = {}
         """The living, shut down ones included, by domid."""
         self.zombies: dict[int, Domain] = {}
@@ -251,7 +251,7 @@ class Hypervisor:
         table = GrantTable(domid, machine, physmap, backing.window(MAX_GRANT_FRAMES), MAX_GRANT_FRAMES, map_pages)
         undo.callback(self._free_table, table)
         domain = Domain(self, domid, name, physmap, pages, table)
-        ports = PortTable(domid, machine.page(info), domain)
+        ports = PortTable(domid, machine.page(info), Vcpu(domain.upcall))
         domain.boot(ports)
         self.grants.tables[domid] = table
         self.ports.tables[domid] = ports

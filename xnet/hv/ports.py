@@ -14,7 +14,6 @@ byte by byte: the words are little-endian, so bit p of the array is bit p & 7 of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +27,7 @@ from xnet.abi.xen.event_channel import (
     EVTCHNSTAT_unbound,
 )
 from xnet.errors import HypercallError
-from xnet.hv.runqueue import Runnable
+from xnet.hv.runqueue import RunQueue, Vcpu
 
 MAX_PORTS: Final = 1023
 """Highest port of a domain unless told otherwise (libxl's max_event_channels)."""
@@ -52,18 +51,29 @@ class PortStatus:
     remote_port: int = 0
 
 
-Target = tuple[memoryview, int, int, int, int, int, Runnable]
-"""The far end of a port, ready for `send`: its shared_info, the pending byte and mask byte of its port and the bit in
-them, the byte of pending_sel and the bit in that, the domain to run."""
+class Target:
+    """The far end of a port, ready for `send`: views of the one byte that its bit is in, which cost least to reach."""
+
+    __slots__ = ("bit", "info", "mask", "pending", "sel", "sel_bit", "vcpu")
+
+    def __init__(self, info: memoryview, port: int, vcpu: Vcpu) -> None:
+        byte, sel = port >> 3, EVTCHN_PENDING_SEL + (port >> 9)
+        self.info = info
+        self.pending = info[EVTCHN_PENDING + byte : EVTCHN_PENDING + byte + 1]
+        self.mask = info[EVTCHN_MASK + byte : EVTCHN_MASK + byte + 1]
+        self.bit = 1 << (port & 7)
+        self.sel = info[sel : sel + 1]
+        self.sel_bit = 1 << (port >> 6 & 7)
+        self.vcpu = vcpu
 
 
 class PortTable:
     """One domain's ports. `info` is its shared_info page as the hypervisor sees it."""
 
-    def __init__(self, domid: int, info: memoryview, domain: Runnable, max_port: int = MAX_PORTS) -> None:
+    def __init__(self, domid: int, info: memoryview, vcpu: Vcpu, max_port: int = MAX_PORTS) -> None:
         self.domid = domid
         self.info = info
-        self.domain = domain
+        self.vcpu = vcpu
         self.max_port = max_port
         self.ports: dict[int, Port] = {}
         self.targets: dict[int, Target] = {}
@@ -80,21 +90,18 @@ class PortTable:
 
     def target(self, port: int) -> Target:
         """This domain's `port` as the far end of somebody's send."""
-        word, byte = port >> 6, port >> 3
-        sel = EVTCHN_PENDING_SEL + (word >> 3)
-        bit = 1 << (port & 7)
-        return self.info, EVTCHN_PENDING + byte, EVTCHN_MASK + byte, bit, sel, 1 << (word & 7), self.domain
+        return Target(self.info, port, self.vcpu)
 
     def clear_pending(self, port: int) -> None:
         self.info[EVTCHN_PENDING + (port >> 3)] &= ~(1 << (port & 7))
 
 
 class Ports:
-    """The ports of all living domains. `run` puts a domain on the run queue."""
+    """The ports of all living domains."""
 
-    def __init__(self, run: Callable[[Runnable], None]) -> None:
+    def __init__(self, runqueue: RunQueue) -> None:
         self.tables: dict[int, PortTable] = {}
-        self._run = run
+        self._runqueue = runqueue
 
     def alloc_unbound(self, domid: int, remote: int) -> int:
         """A new port of `domid` for `remote` (who need not exist yet) to bind to. HypercallError ENOSPC, ESRCH."""
@@ -124,33 +131,28 @@ class Ports:
             if port in table.ports:
                 return
             raise HypercallError("EINVAL", f"d{table.domid}: send on closed port {port}")
-        info, pending, mask, bit, sel, sel_bit, domain = target
         table.sent += 1
-        byte = info[pending]
+        pending, bit = target.pending, target.bit
+        byte: int = pending[0]
         if byte & bit:
             table.coalesced += 1
             return
-        info[pending] = byte | bit
-        if info[mask] & bit:
+        pending[0] = byte | bit
+        if target.mask[0] & bit:
             table.held += 1
             return
-        info[sel] |= sel_bit
-        info[EVTCHN_UPCALL_PENDING] = 1
-        if not domain.queued:
-            self._run(domain)
+        self._select(target)
 
     def unmask(self, table: PortTable, port: int) -> None:
         """Clear the mask bit; a held event goes through. HypercallError EINVAL."""
         if port not in table.ports:
             raise HypercallError("EINVAL", f"d{table.domid}: unmask of closed port {port}")
-        info, pending, mask, bit, sel, sel_bit, domain = table.target(port)
-        if not info[mask] & bit:
+        target = table.target(port)
+        if not target.mask[0] & target.bit:
             return
-        info[mask] &= ~bit
-        if info[pending] & bit:
-            info[sel] |= sel_bit
-            info[EVTCHN_UPCALL_PENDING] = 1
-            self._run(domain)
+        target.mask[0] &= ~target.bit
+        if target.pending[0] & target.bit:
+            self._select(target)
 
     def close(self, domid: int, port: int) -> None:
         """Close; the far end waits for `domid` again. HypercallError EINVAL, ESRCH."""
@@ -183,12 +185,20 @@ class Ports:
 
     def _raise(self, table: PortTable, port: int) -> None:
         """Make one of the domain's own ports pending."""
-        info, pending, mask, bit, sel, sel_bit, domain = table.target(port)
-        info[pending] |= bit
-        if not info[mask] & bit:
-            info[sel] |= sel_bit
-            info[EVTCHN_UPCALL_PENDING] = 1
-            self._run(domain)
+        target = table.target(port)
+        target.pending[0] |= target.bit
+        if not target.mask[0] & target.bit:
+            self._select(target)
+
+    def _select(self, target: Target) -> None:  # hot
+        """The port is pending and not masked: have its domain look, unless it has yet to (evtchn_2l_set_pending)."""
+        sel, bit = target.sel, target.sel_bit
+        byte: int = sel[0]
+        if byte & bit:
+            return
+        sel[0] = byte | bit
+        target.info[EVTCHN_UPCALL_PENDING] = 1
+        self._runqueue.add(target.vcpu)
 
     def _table(self, domid: int) -> PortTable:
         table = self.tables.get(domid)

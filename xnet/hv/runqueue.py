@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 
-class Runnable(Protocol):
-    """A domain as the run queue sees it."""
+class Vcpu:
+    """A domain as the run queue sees it: its one virtual CPU."""
 
-    queued: bool
-    """Set while it is on the queue; only the queue changes it."""
+    __slots__ = ("queued", "upcall")
 
-    def upcall(self) -> int:
+    def __init__(self, upcall: Callable[[], int]) -> None:
+        self.upcall = upcall
         """Take the pending events, call their handlers: how many. Never raises."""
+        self.queued = False
+        """Set while it is on the queue; only the queue changes it."""
 
 
 class RunQueue:
@@ -27,18 +28,18 @@ class RunQueue:
 
     def __init__(self, kick: Callable[[], None]) -> None:
         self._kick = kick
-        self._queue: deque[Runnable] = deque()
+        self._queue: deque[Vcpu] = deque()
         self._stepping = False
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, domain: Runnable) -> None:  # hot: <= 0.2 us
+    def add(self, vcpu: Vcpu) -> None:  # hot: <= 0.2 us
         """Give a domain a turn, if it does not wait for one already."""
-        if domain.queued:
+        if vcpu.queued:
             return
-        domain.queued = True
-        self._queue.append(domain)
+        vcpu.queued = True
+        self._queue.append(vcpu)
         if not self._stepping and len(self._queue) == 1:
             self._kick()
 
@@ -54,9 +55,9 @@ class RunQueue:
         queue = self._queue
         try:
             while queue and done < budget:
-                domain = queue.popleft()
-                domain.queued = False  # before the upcall: an event that comes during it needs a new turn
-                done += domain.upcall() or 1
+                vcpu = queue.popleft()
+                vcpu.queued = False  # before the upcall: an event that comes during it needs a new turn
+                done += vcpu.upcall() or 1
         finally:
             self._stepping = False
         if queue:
