@@ -141,7 +141,7 @@ class OurFront:
         return unpacked(self.ring.take_responses(count), self.kind, "back")
 
     def final(self) -> int:
-        return int(self.ring.final_check_responses() > 0)
+        return int((self.ring.unconsumed_responses() or self.ring.final_check_responses()) > 0)
 
 
 class OurBack:
@@ -164,7 +164,7 @@ class OurBack:
         return unpacked(data, self.kind, "front")
 
     def final(self) -> int:
-        return int(self.ring.final_check_requests() > 0)
+        return int((self.ring.unconsumed_requests() or self.ring.final_check_requests()) > 0)
 
 
 class Four:

@@ -265,3 +265,46 @@ def test_a_back_goes_on_where_the_responses_end(start: int) -> None:
     front.indices[REQ_PROD] = (start + 3 + ENTRIES + 1) & MASK32
     with pytest.raises(RingError):
         BackRing.attach_at_rsp_prod(page, SLOT_SIZE)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_comes_between_the_wish_and_the_last_look_is_found(start: int) -> None:
+    """The barrier stands between them; what is published right there the look must see, or it waits for ever."""
+    front, back, _ = new_ring(start)
+    wishes: list[tuple[int, int]] = []
+
+    def ask_meanwhile() -> None:
+        wishes.append((REQ_EVENT, front.indices[REQ_EVENT]))
+        front.add_requests(written(REQUEST, [0]))
+        front.push_requests()
+
+    def answer_meanwhile() -> None:
+        wishes.append((RSP_EVENT, front.indices[RSP_EVENT]))
+        back.add_responses(written(RESPONSE, [0]))
+        back.push_responses()
+
+    front.indices[REQ_EVENT] = front.indices[RSP_EVENT] = start
+    back.barrier = ask_meanwhile
+    assert back.final_check_requests() == 1
+    back.consume(1)
+    back.barrier, front.barrier = None, answer_meanwhile
+    assert front.final_check_responses() == 1
+    assert wishes == [(REQ_EVENT, (start + 1) & MASK32), (RSP_EVENT, (start + 1) & MASK32)]
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("rubbish", [0, 1, 0x80000000, MASK32])
+def test_who_is_woken_is_decided_by_what_we_published_and_not_by_what_the_other_wrote_there(
+    start: int, rubbish: int
+) -> None:
+    front, back, _ = new_ring(start)
+    for end, prod in ((front, REQ_PROD), (back, RSP_PROD)):
+        end.indices[prod] = (start + rubbish) & MASK32
+    assert not front.unpushed()
+    front.add_requests(written(REQUEST, [0]))
+    assert front.unpushed()
+    assert front.push_requests()
+    back.consume(1)
+    back.add_responses(written(RESPONSE, [0]))
+    assert back.push_responses()
+    assert (front.indices[REQ_PROD], front.indices[RSP_PROD]) == ((start + 1) & MASK32,) * 2

@@ -85,10 +85,12 @@ class BackQueue:
     def on_tx(self) -> None:  # hot
         """The frontend pushed tx requests."""
         ring = self.tx_ring
-        while available := ring.final_check_requests():
+        available = ring.unconsumed_requests() or ring.final_check_requests()
+        while available:
             if not self.link.room():
                 return  # the link says when it has room: link_ready
             self.tx_burst(available)
+            available = ring.final_check_requests()
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""
@@ -154,11 +156,7 @@ class BackQueue:
         ring = self.rx_ring
         try:
             if not self.waiting:
-                room = ring.unconsumed_requests()
-                if room:
-                    return room
-                ring.want_requests(1)
-                return ring.unconsumed_requests()
+                return ring.unconsumed_requests() or ring.final_check_requests()
         except RingError as error:
             self.fail(str(error))
         return 0

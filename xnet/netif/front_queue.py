@@ -257,8 +257,10 @@ class FrontQueue:
     def on_tx(self) -> None:  # hot: 2 us a burst
         """The backend answered tx requests: their grants end, their pages are free."""
         ring = self.tx_ring
-        while count := ring.final_check_responses():
+        count = ring.unconsumed_responses() or ring.final_check_responses()
+        while count:
             self.reap(ring.take_responses(count))
+            count = ring.final_check_responses()
         if not self.in_flight and not self.unsent:
             self.tx_head = self.tx_clear = 0  # the pages used last are the ones in the cache
         self.ready()
@@ -335,7 +337,8 @@ class FrontQueue:
     def on_rx(self) -> None:  # hot: 3 us a burst, 1 a frame
         """The backend filled rx buffers: end their grants, hand the frames to the device, post the buffers again."""
         ring = self.rx_ring
-        while count := ring.final_check_responses():
+        count = ring.unconsumed_responses() or ring.final_check_responses()
+        while count:
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)
@@ -348,6 +351,7 @@ class FrontQueue:
                 self.counters.rx_bytes += sum([length for _, length, _ in frames])
                 self.deliver(Chain(self.xen.window, frames))
             self.post()
+            count = ring.final_check_responses()
 
     def end_rx(self, first: int, count: int) -> None:  # hot
         """No page is read before the backend has lost it."""

@@ -10,7 +10,7 @@ response. A response overwrites the request of its slot, so slots are copied out
 
 Who is woken. A producer looks at the other's event index after publishing and says whether to notify; a consumer
 that finds nothing sets its event index, looks once more (`final_check_*`), and only then sleeps. Between publishing
-and looking stands a full barrier: within one process program order is enough, so `barrier` does nothing; an end in
+and looking stands a full barrier: within one process program order is enough, so `barrier` is None; an end in
 another process puts a fence there.
 
 What can go wrong. The other end may write any index. An impossible distance raises `RingError`; the driver disables

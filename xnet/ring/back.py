@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from xnet.abi.xen.ring import MASK32, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
-from xnet.ring.shared import RingError, SharedRing, no_barrier
+from xnet.ring.shared import Barrier, RingError, SharedRing
 
 
 class BackRing:
     """Back end over `page`. `attach` starts at an index (BACK_RING_ATTACH), a restarted backend's at rsp_prod."""
 
-    __slots__ = ("indices", "nr_ents", "req_cons", "rsp_prod_pvt", "shared")
+    __slots__ = ("barrier", "indices", "nr_ents", "req_cons", "rsp_prod", "rsp_prod_pvt", "shared")
 
-    def __init__(
-        self, page: memoryview, slot_size: int, *, attach: int = 0, barrier: Callable[[], None] = no_barrier
-    ) -> None:
-        self.shared = SharedRing(page, slot_size, barrier)
+    def __init__(self, page: memoryview, slot_size: int, *, attach: int = 0, barrier: Barrier = None) -> None:
+        self.shared = SharedRing(page, slot_size)
+        self.barrier = barrier
         self.indices = self.shared.indices
         self.nr_ents = self.shared.nr_ents
         self.rsp_prod_pvt = self.req_cons = attach & MASK32
+        self.rsp_prod = self.rsp_prod_pvt
+        """What we published last: the word in the page is ours, but not only we can write it."""
 
     @classmethod
     def attach_at_rsp_prod(cls, page: memoryview, slot_size: int) -> BackRing:
@@ -62,20 +61,22 @@ class BackRing:
     def push_responses(self) -> bool:  # hot: 0.4 us
         """Publish what was added; True if the front asked to be woken (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY)."""
         indices = self.indices
-        old, new = indices[RSP_PROD], self.rsp_prod_pvt
-        indices[RSP_PROD] = new
-        self.shared.barrier()  # responses visible before we look at what the front waits for
+        old, new = self.rsp_prod, self.rsp_prod_pvt
+        indices[RSP_PROD] = self.rsp_prod = new
+        if self.barrier is not None:
+            self.barrier()  # responses visible before we look at what the front waits for
         return (new - indices[RSP_EVENT]) & MASK32 < (new - old) & MASK32
 
     def final_check_requests(self) -> int:
-        """Before sleeping: ask to be woken, then look once more (RING_FINAL_CHECK_FOR_REQUESTS). 0: nothing to do."""
-        count = self.unconsumed_requests()
-        if count:
-            return count
+        """Before sleeping, all that was there taken: ask to be woken, then look once more. 0: nothing to do.
+
+        RING_FINAL_CHECK_FOR_REQUESTS but for its first look.
+        """
         self.want_requests(1)
         return self.unconsumed_requests()
 
     def want_requests(self, count: int) -> None:
         """Ask to be woken when `count` more requests are there (req_event)."""
         self.indices[REQ_EVENT] = (self.req_cons + count) & MASK32
-        self.shared.barrier()  # the wish is visible before the next look, or a wake-up is lost
+        if self.barrier is not None:
+            self.barrier()  # the wish is visible before the next look, or a wake-up is lost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.ring import HEADER_SIZE, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, nr_ents
@@ -19,24 +18,24 @@ class RingError(XnetError):
         self.value = value
 
 
-def no_barrier() -> None:
-    """Both ends run in one thread: program order is enough."""
+Barrier = Callable[[], None] | None
+"""A full memory barrier; None where both ends run in one thread, for there program order is enough."""
 
 
 class SharedRing:
     """A ring's page seen as index words and slots. `page` is 4096 bytes of the local mapping, kept for its life."""
 
-    __slots__ = ("barrier", "indices", "mask", "nr_ents", "one", "private", "slot_size", "slots")
+    __slots__ = ("barrier", "each", "indices", "mask", "nr_ents", "private", "slot_size", "slots")
 
-    def __init__(self, page: memoryview, slot_size: int, barrier: Callable[[], None] = no_barrier) -> None:
+    def __init__(self, page: memoryview, slot_size: int, barrier: Barrier = None) -> None:
         self.slot_size = slot_size
-        self.one = Struct(f"{slot_size}s")
-        """A slot: views are dearer for a lone one."""
         self.nr_ents = nr_ents(slot_size, PAGE_SIZE)
         self.mask = self.nr_ents - 1
         self.indices = page[:16].cast("I")
         self.private = page[16:HEADER_SIZE]
         self.slots = page[HEADER_SIZE : HEADER_SIZE + self.nr_ents * slot_size]
+        self.each = [self.slots[at : at + slot_size] for at in range(0, len(self.slots), slot_size)]
+        """The slots one by one: slicing for a lone one is dearer than reading it."""
         self.barrier = barrier
 
     def init(self) -> None:
@@ -51,8 +50,7 @@ class SharedRing:
         size = self.slot_size
         first = index & self.mask
         if count == 1:
-            slot: bytes = self.one.unpack_from(self.slots, first * size)[0]
-            return slot
+            return self.each[first].tobytes()
         room = self.nr_ents - first
         if count <= room:
             return self.slots[first * size : (first + count) * size].tobytes()
@@ -61,10 +59,10 @@ class SharedRing:
     def write(self, index: int, data: bytes | memoryview) -> None:  # hot: 0.3 us
         """Fill whole slots from ring index `index` on; `data` is a multiple of the slot size, at most a ringful."""
         size = self.slot_size
-        start = (index & self.mask) * size
         if len(data) == size:
-            self.one.pack_into(self.slots, start, data)
+            self.each[index & self.mask][:] = data
             return
+        start = (index & self.mask) * size
         end = start + len(data)
         slots = self.slots
         if end <= len(slots):
@@ -78,4 +76,6 @@ class SharedRing:
         """Let go of the page, so that it can be unmapped; the ring is dead afterwards."""
         self.indices.release()
         self.private.release()
+        for slot in self.each:
+            slot.release()
         self.slots.release()

@@ -10,12 +10,11 @@ There is no event index: whoever moved bytes or made room notifies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from xnet.abi.xen import xs_wire as xs
 from xnet.abi.xen.ring import MASK32
-from xnet.ring.shared import RingError, no_barrier
+from xnet.ring.shared import Barrier, RingError
 
 
 class RingLayout(NamedTuple):
@@ -50,7 +49,7 @@ class ByteProducer:
 
     __slots__ = ("barrier", "buffer", "cons", "mask", "prod", "prod_pvt", "size")
 
-    def __init__(self, page: memoryview, layout: RingLayout, barrier: Callable[[], None]) -> None:
+    def __init__(self, page: memoryview, layout: RingLayout, barrier: Barrier) -> None:
         self.size = layout.size
         self.mask = layout.size - 1
         self.buffer = page[layout.buffer : layout.buffer + layout.size]
@@ -71,12 +70,14 @@ class ByteProducer:
         count = min(len(data), self.room())
         if not count:
             return 0
-        self.barrier()  # the reader's index is read before its bytes are overwritten
+        if self.barrier is not None:
+            self.barrier()  # the reader's index is read before its bytes are overwritten
         start = self.prod_pvt & self.mask
         first = min(count, self.size - start)
         self.buffer[start : start + first] = data[:first]
         self.buffer[: count - first] = data[first:count]
-        self.barrier()  # bytes visible before the index that announces them
+        if self.barrier is not None:
+            self.barrier()  # bytes visible before the index that announces them
         self.prod[0] = self.prod_pvt = (self.prod_pvt + count) & MASK32
         return count
 
@@ -86,7 +87,7 @@ class ByteConsumer:
 
     __slots__ = ("barrier", "buffer", "cons", "cons_pvt", "mask", "prod", "size")
 
-    def __init__(self, page: memoryview, layout: RingLayout, barrier: Callable[[], None]) -> None:
+    def __init__(self, page: memoryview, layout: RingLayout, barrier: Barrier) -> None:
         self.size = layout.size
         self.mask = layout.size - 1
         self.buffer = page[layout.buffer : layout.buffer + layout.size]
@@ -107,11 +108,13 @@ class ByteConsumer:
         count = self.unread()
         if not count:
             return b""
-        self.barrier()  # the index is read before the bytes it announces
+        if self.barrier is not None:
+            self.barrier()  # the index is read before the bytes it announces
         start = self.cons_pvt & self.mask
         first = min(count, self.size - start)
         data = bytes(self.buffer[start : start + first]) + bytes(self.buffer[: count - first])
-        self.barrier()  # bytes copied before their room is given away
+        if self.barrier is not None:
+            self.barrier()  # bytes copied before their room is given away
         self.cons[0] = self.cons_pvt = (self.cons_pvt + count) & MASK32
         return data
 
@@ -121,19 +124,17 @@ class ByteStream:
 
     __slots__ = ("_in", "_out")
 
-    def __init__(
-        self, page: memoryview, outgoing: RingLayout, incoming: RingLayout, barrier: Callable[[], None]
-    ) -> None:
+    def __init__(self, page: memoryview, outgoing: RingLayout, incoming: RingLayout, barrier: Barrier) -> None:
         self._out = ByteProducer(page, outgoing, barrier)
         self._in = ByteConsumer(page, incoming, barrier)
 
     @classmethod
-    def front(cls, page: memoryview, layout: StreamLayout, *, barrier: Callable[[], None] = no_barrier) -> ByteStream:
+    def front(cls, page: memoryview, layout: StreamLayout, *, barrier: Barrier = None) -> ByteStream:
         """The domain's end."""
         return cls(page, layout.to_back, layout.to_front, barrier)
 
     @classmethod
-    def back(cls, page: memoryview, layout: StreamLayout, *, barrier: Callable[[], None] = no_barrier) -> ByteStream:
+    def back(cls, page: memoryview, layout: StreamLayout, *, barrier: Barrier = None) -> ByteStream:
         """The server's end."""
         return cls(page, layout.to_front, layout.to_back, barrier)
 
