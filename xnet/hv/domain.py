@@ -14,7 +14,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from enum import Enum
-from struct import Struct
 from typing import Final, Protocol
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
@@ -47,8 +46,7 @@ from xnet.mem import Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 
 ENTRY: Final = GRANT_ENTRY_V1.size
-ONE: Final = Struct(f"{ENTRY}s")
-NOTHING: Final = bytes(ENTRY)
+IN_USE: Final = GTF_reading | GTF_writing
 
 
 class DomainState(Enum):
@@ -105,6 +103,8 @@ class Domain:
         self._mapped: dict[int, int] = {}
         self._grefs = Pool(GNTTAB_NR_RESERVED_ENTRIES, 0)
         self._entries = self.window[:0]
+        self._words = self._entries.cast("Q")
+        """The entries again, a word each: the flags are its low bits."""
         self._handlers: dict[int, Callable[[], None]] = {}
 
     def boot(self, ports: PortTable) -> None:
@@ -189,15 +189,18 @@ class Domain:
 
     def end_grant(self, first: int, entries: bytes | memoryview) -> bool:  # hot: <= 0.4 us
         """See `api.Xen`."""
+        words = self._words
+        if len(entries) == ENTRY and 0 <= first < len(words):  # a lone one by its word: views are dearer
+            if words[first] & IN_USE:
+                return False
+            words[first] = 0
+            return True
         start = first * ENTRY
         end = start + len(entries)
         table = self._entries
-        if end == start + ENTRY and 0 <= start <= len(table) - ENTRY and ONE.unpack_from(table, start)[0] == entries:
-            ONE.pack_into(table, start, NOTHING)  # views are dearer for a lone one
-            return True
         if table[start:end].tobytes() != entries:  # in use, or no longer what we wrote: look at the status bits
             flags = table[start:end].cast("H")[::4]
-            if any(flag & (GTF_reading | GTF_writing) for flag in flags):
+            if any(flag & IN_USE for flag in flags):
                 return False
         table[start:end] = bytes(end - start)
         return True
@@ -327,5 +330,6 @@ class Domain:
         self._hypervisor.setup_table(self, nr_frames)
         start = self.grant_table_pfn << PAGE_SHIFT
         self._entries = self.window[start : start + (nr_frames << PAGE_SHIFT)]
+        self._words = self._entries.cast("Q")
         entries = nr_frames * GRANT_ENTRIES_PER_FRAME
         self._grefs.grow(entries - GNTTAB_NR_RESERVED_ENTRIES - self._grefs.size)
