@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 
 class Work:
-    """A run queue with so many steps to do."""
+    """A run queue with so many steps to do, each a whole budget."""
 
     def __init__(self, turn: Turn, steps: int = 0) -> None:
         self.left = steps
@@ -24,7 +24,7 @@ class Work:
         if not self.left:
             return 0
         self.left -= 1
-        return 1
+        return budget
 
 
 async def test_a_turn_runs_until_there_is_nothing_to_do() -> None:
@@ -33,6 +33,20 @@ async def test_a_turn_runs_until_there_is_nothing_to_do() -> None:
     turn()
     assert work.left == 0
     assert work.budgets == [BUDGET] * 6
+    assert not turn.held
+
+
+async def test_a_step_that_did_less_than_it_might_was_the_last() -> None:
+    turn = Turn(asyncio.get_running_loop())
+    budgets: list[int] = []
+
+    def step(budget: int) -> int:
+        budgets.append(budget)
+        return budget - 1
+
+    turn.step = step
+    turn()
+    assert budgets == [BUDGET]
     assert not turn.held
 
 

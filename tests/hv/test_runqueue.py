@@ -94,3 +94,17 @@ def test_many_events_in_one_turn_use_up_the_budget() -> None:
     queue.add(guest("b", log))
     assert queue.step(10) == 50
     assert log == ["a"]
+
+
+def test_a_step_that_did_less_than_its_budget_left_nobody_waiting() -> None:
+    queue = RunQueue(lambda: None)
+    turns: list[str] = []
+    a = guest("a", turns, act=lambda: queue.add(b) if len(turns) < 6 else None, events=3)
+    b = guest("b", turns, act=lambda: queue.add(a), events=0)
+    for budget in range(1, 30):
+        turns.clear()
+        queue.add(a)
+        done = queue.step(budget)
+        assert done >= budget or not len(queue)
+        while len(queue):
+            queue.step(100)

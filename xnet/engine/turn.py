@@ -32,13 +32,14 @@ class Turn:
         """Whose lone frame was the last thing that came in."""
         self.scheduled = False
         self.step: Callable[[int], int] = lambda budget: 0
+        """`RunQueue.step`: less than the budget when nobody waits any more."""
 
     def __call__(self) -> None:  # hot
         """Deliver what waits."""
         self.held = True
         step = self.step
         for _ in range(ROUNDS):
-            if not step(BUDGET):
+            if step(BUDGET) < BUDGET:  # nobody waits
                 self.held = False
                 return
         self.held = False
