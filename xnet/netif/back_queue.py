@@ -205,7 +205,8 @@ class BackQueue:
         another guest) and something failed: nothing has happened then."""
         ring, scatter, deliverer = self.rx_ring, self.scatter, self.deliverer
         available = ring.unconsumed_requests()
-        requests = ring.peek_requests(min(available, MOST_SLOTS * len(frames)))
+        most = slots_of(frames[0][0], frames[0][1]) if len(frames) == 1 else MOST_SLOTS * len(frames)
+        requests = ring.peek_requests(min(available, most))
         ops: list[CopyOp] = []
         answers: list[bytes] = []
         at = size = 0
