@@ -161,7 +161,7 @@ def test_the_twelve_steps(stage: Stage) -> None:
     assert len(stage.granted(two)) == stage.two_grants
     assert len(stage.granted(one)) == stage.one_grants, "the grants of the frame have ended"
     assert front.tx_ring.free_requests() == RINGFUL
-    assert not any(front.tx_busy)
+    assert not front.in_flight
 
 
 def test_step_1_without_room_nothing_is_read(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from xnet.abi.xen.netif import EXTRA_GSO, RX_RESPONSE, TX_REQUEST
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6, MOST_PAGES
 from xnet.netif import Features
 from xnet.testing import BackByHand, Vif, World
 from xnet.testing.frames import plain, tcp
@@ -71,7 +71,8 @@ def test_responses_may_come_in_any_order_for_ever(ends: tuple[World, Vif, BackBy
     assert not vif.netfront.broken
     queue = vif.netfront.queue
     assert queue is not None
-    assert not any(queue.tx_busy)
+    assert not queue.in_flight
+    assert not queue.answered
     assert queue.tx_ring.free_requests() == 256
     assert vif.netfront.statistics()["tx_errors"] == 0
 
@@ -102,6 +103,10 @@ ROGUE_ANSWERS = {
     "an id that is not out": [(99, OKAY)],
     "an id past all pages": [(0xFFFF, OKAY)],
     "the same id twice": [(0, OKAY), (0, OKAY)],
+    "the same id twice, out of order": [(1, OKAY), (1, OKAY)],
+    "the same id twice, another between": [(1, OKAY), (0, OKAY), (1, OKAY)],
+    "the first again behind others": [(0, OKAY), (1, OKAY), (0, OKAY)],
+    "the same id twice, with an error": [(0, ERROR), (0, OKAY)],
 }
 
 
@@ -125,6 +130,73 @@ def test_an_answer_to_nothing_breaks_the_connection_until_it_reconnects(
     hand.connect()
     assert vif.wire.send(plain(61)) == 1
     assert len(hand.requests()) == 1
+
+
+@pytest.mark.parametrize("twice", [[1, 1], [1, 0, 1], [2, 0, 2], [0, 2, 0], [4, 1, 0, 2, 1], [4, 0, 1, 2, 3, 4]])
+def test_a_page_of_a_frame_is_answered_once(ends: tuple[World, Vif, BackByHand], twice: list[int]) -> None:
+    """Also where what is left looks like the answers to a whole frame."""
+    _, vif, hand = ends
+    vif.wire.send(plain(9000), plain(5000), plain(60))
+    assert ids(hand.requests()) == [0, 1, 2, 3, 4, 5]
+    hand.respond(*[(ident, OKAY) for ident in twice[:-1]])
+    assert not vif.netfront.broken
+    hand.respond((twice[-1], OKAY))
+    assert vif.netfront.broken
+
+
+def test_an_id_of_a_frame_that_is_not_on_the_ring_yet_is_not_out(ends: tuple[World, Vif, BackByHand]) -> None:
+    _, vif, hand = ends
+    vif.wire.send(plain(60), plain(60))
+    hand.requests()
+    queue = vif.wire.queue
+    assert queue is not None
+    assert queue.reserve() is not None
+    queue.commit(0, 60)
+    hand.respond((2, OKAY))
+    assert vif.netfront.broken
+
+
+@pytest.mark.parametrize("order", ["in order", "backwards", "any", "all but the oldest"])
+def test_a_page_is_not_reserved_while_a_request_for_it_is_out(ends: tuple[World, Vif, BackByHand], order: str) -> None:
+    """The run of pages comes round many times, never with the same frames."""
+    _, vif, hand = ends
+    queue = vif.wire.queue
+    assert queue is not None
+    dice = Random(11)
+    owed: list[int] = []
+    wraps = most = 0
+    for _ in range(600):
+        for _ in range(dice.randint(1, 12)):
+            if queue.reserve() is None:
+                break
+            wraps += not queue.tx_head
+            assert not set(owed) & set(range(queue.tx_head, queue.tx_head + MOST_PAGES))
+            queue.commit(0, length := dice.choice([60, 4096, 4097, 30000, 65226]))
+            owed += range(queue.tx_head - (length + 4095) // 4096, queue.tx_head)
+        queue.flush()
+        hand.requests()
+        most = max(most, len(owed))
+        count = dice.randint(0, len(owed))
+        answered = owed[:count]
+        if order == "backwards":
+            answered = owed[::-1][:count]
+        elif order == "any":
+            answered = dice.sample(owed, count)
+        elif order == "all but the oldest":
+            answered = owed[1:]
+        hand.respond(*[(ident, OKAY) for ident in answered])
+        owed = [ident for ident in owed if ident not in answered]
+        if order == "all but the oldest" and queue.reserve() is None:
+            hand.respond((owed.pop(0), OKAY))
+        assert not vif.netfront.broken
+    hand.respond(*[(ident, OKAY) for ident in owed])
+    assert not vif.netfront.broken
+    assert queue.in_flight == []
+    assert queue.answered == set()
+    assert wraps > 3
+    assert most > 100
+    assert queue.reserve() is not None
+    assert queue.tx_head == 0, "the pages used last are used first"
 
 
 @pytest.mark.parametrize("distance", [1, 256, 0x80000000, -1])

@@ -13,7 +13,6 @@ the backend still holds the page means a broken backend (XSA-396): BadRing, and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -62,15 +61,20 @@ PADDING: Final = bytes(TX_SLOT_SIZE - TX_RESPONSE.size)
 
 
 class Posted:
-    """A frame in the run of tx pages: what its slots say, and what they are answered."""
+    """A frame in the run of tx pages: what its slots say, and what they are answered. It never changes."""
 
-    __slots__ = ("answers", "end", "length", "page", "requests", "slots")
+    __slots__ = ("answers", "end", "grants", "length", "page", "requests", "slots", "word")
 
-    def __init__(self, page: int, end: int, length: int, requests: bytes, extras: int) -> None:
+    def __init__(
+        self, page: int, end: int, word: int, length: int, *, grants: bytes, requests: bytes, extras: int
+    ) -> None:
         self.page = page
         self.end = end
         """The page after its last."""
+        self.word = word
         self.length = length
+        self.grants = grants
+        """The grant entries of its pages."""
         self.requests = requests
         self.slots = end - page + extras
         okay = [TX_RESPONSE.pack(i, XEN_NETIF_RSP_OKAY) + PADDING for i in range(page, end)]
@@ -125,20 +129,30 @@ class FrontQueue:
         self.tx_addr = self.rx_addr + RING_SLOTS * PAGE_SIZE
         self.tx_refs = self.rx_refs + RING_SLOTS
         self.tx_grants = xen.prepare_grants(backend, self.tx_addr, TX_PAGES, readonly=True)
-        self.tx_busy = bytearray(TX_PAGES)
+        self.tx_rooms = [self.tx_room(page) for page in range(TX_PAGES - MOST_PAGES + 1)]
+        """Memory for one frame, by its first page."""
         self.tx_head = 0
-        self.tx_clear = 0
+        self.tx_clear = TX_PAGES
         """The pages from the head up to here are free, as far as is known."""
+        self.tx_last: list[Posted | None] = [None] * TX_PAGES
+        """The frame the device committed last, by first page: most often the next one there is as long."""
         self.tx_known: dict[tuple[int, int, int], Posted] = {}
         """Frames by first page, offload word and length."""
         self.unsent: list[Posted] = []
         """Frames of the burst that are not on the ring yet, side by side in the run of pages."""
-        self.unsent_slots = 0
-        self.in_flight: deque[Posted] = deque()
-        """Frames whose responses are awaited, in ring order."""
+        self.unsent_slots = self.unsent_bytes = 0
+        self.in_flight: list[Posted] = []
+        """Frames whose responses are awaited, in ring order; each lies behind the one before, or at page 0."""
+        self.answered: set[int] = set()
+        """Pages of these whose response came out of order; their grants have ended."""
         self.post()
 
     # --- tx: away from the guest
+
+    def tx_room(self, page: int) -> memoryview:
+        """The largest frame's memory from `page` on."""
+        addr = self.tx_addr + (page << PAGE_SHIFT)
+        return self.xen.window[addr : addr + MOST_PAGES * PAGE_SIZE]
 
     def reserve(self) -> memoryview | None:  # hot
         """Memory for one frame of any length, or None while ring or pages are full: wait for `on_tx`."""
@@ -149,22 +163,24 @@ class FrontQueue:
             if head + MOST_PAGES > TX_PAGES:
                 self.stage()
                 self.tx_head = head = 0
-            busy = self.tx_busy.find(1, head)
-            self.tx_clear = busy if busy >= 0 else TX_PAGES
+            in_flight = self.in_flight
+            oldest = in_flight[0].page if in_flight else -1
+            self.tx_clear = oldest if oldest >= head else TX_PAGES  # behind the head: the way is free up to the end
             if head + MOST_PAGES > self.tx_clear:
                 return None
-        addr = self.tx_addr + (head << PAGE_SHIFT)
-        return self.xen.window[addr : addr + MOST_PAGES * PAGE_SIZE]
+        return self.tx_rooms[head]
 
     def commit(self, word: int, length: int) -> None:  # hot
         """The reserved memory holds a frame of `length` bytes: it goes with the burst."""
-        accepts = self.accepts
-        if word & KIND not in accepts.kinds:
-            self.finish(word, length)
-        elif length > accepts.max_frame:
-            self.counters.count("tx_oversize")
-        else:
-            self.place(word, length)
+        posted = self.tx_last[self.tx_head]
+        if posted is None or posted.length != length or posted.word != word:
+            accepts = self.accepts
+            if word & KIND not in accepts.kinds:
+                return self.finish(word, length)
+            if length > accepts.max_frame:
+                return self.counters.count("tx_oversize")
+            posted = self.tx_last[self.tx_head] = self.known(word, length)
+        return self.place(posted)
 
     def finish(self, word: int, length: int) -> None:
         """The device left undone what the backend does not do: checksum or segment here, where the frame lies."""
@@ -179,9 +195,9 @@ class FrontQueue:
         if length > self.accepts.max_frame:
             return self.counters.count("tx_oversize")
         if blank:
-            return self.place(word, length)
+            return self.place(self.known(word, length))
         finish_checksum(view, ip_end(view, length), place[0], place[1])
-        return self.place(0, length)
+        return self.place(self.known(0, length))
 
     def place_segments(self, parts: list[bytearray] | None, blank: bool) -> None:
         """Put what a frame was segmented into on the ring; the first is the longest."""
@@ -194,18 +210,21 @@ class FrontQueue:
             if room is None:
                 return self.counters.count("tx_no_room")
             room[: len(part)] = part
-            self.place(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part))
+            self.place(self.known(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part)))
         return None
 
-    def place(self, word: int, length: int) -> None:  # hot: 0.4 us for one seen before
+    def place(self, posted: Posted) -> None:  # hot
         """The frame at the head goes with the burst."""
-        key = (self.tx_head, word, length)
-        posted = self.tx_known.get(key)
-        if posted is None:
-            posted = remember(self.tx_known, key, self.posted(word, length))
         self.unsent.append(posted)
         self.unsent_slots += posted.slots
+        self.unsent_bytes += posted.length
         self.tx_head = posted.end
+
+    def known(self, word: int, length: int) -> Posted:  # 0.4 us for one seen before
+        """The slots of a frame at the head, worked out once."""
+        key = (self.tx_head, word, length)
+        posted = self.tx_known.get(key)
+        return remember(self.tx_known, key, self.posted(word, length)) if posted is None else posted
 
     def posted(self, word: int, length: int) -> Posted:  # 15 us for 17 slots
         """The slots of a frame at the head."""
@@ -223,23 +242,28 @@ class FrontQueue:
                 slots += [TX_REQUEST.pack(self.tx_refs + i, 0, flags, i, size)]
             flags = 0
             size = min(length - (i + 1 - page) * PAGE_SIZE, PAGE_SIZE)
-        return Posted(page, end, length, b"".join(slots), 1 if gso else 0)
+        grants = self.tx_grants[page * GRANT_SIZE : end * GRANT_SIZE]
+        return Posted(page, end, word, length, grants=grants, requests=b"".join(slots), extras=1 if gso else 0)
 
     def stage(self) -> None:  # hot: 1 us
         """Grant the pages of the burst so far and fill its slots, unpublished."""
         unsent = self.unsent
         if not unsent:
             return
-        page, end = unsent[0].page, self.tx_head
-        self.xen.grant(self.tx_refs + page, self.tx_grants[page * GRANT_SIZE : end * GRANT_SIZE])
-        self.tx_busy[page:end] = b"\1" * (end - page)
-        self.tx_ring.add_requests(b"".join([posted.requests for posted in unsent]))
+        count, page = len(unsent), unsent[0].page
+        if count == 1:
+            grants, requests = unsent[0].grants, unsent[0].requests
+        else:
+            grants = self.tx_grants[page * GRANT_SIZE : self.tx_head * GRANT_SIZE]
+            requests = b"".join([posted.requests for posted in unsent])
+        self.xen.grant(self.tx_refs + page, grants)
+        self.tx_ring.add_requests(requests)
         self.in_flight.extend(unsent)
         counters = self.counters
-        counters.tx_packets += len(unsent)
-        counters.tx_bytes += sum([posted.length for posted in unsent])
+        counters.tx_packets += count
+        counters.tx_bytes += self.unsent_bytes
         counters.tx_slots += self.unsent_slots
-        self.unsent_slots = 0
+        self.unsent_slots = self.unsent_bytes = 0
         unsent.clear()
 
     def flush(self) -> None:  # hot
@@ -262,7 +286,7 @@ class FrontQueue:
             self.reap(ring.take_responses(count))
             count = ring.final_check_responses()
         if not self.in_flight and not self.unsent:
-            self.tx_head = self.tx_clear = 0  # the pages used last are the ones in the cache
+            self.tx_head, self.tx_clear = 0, TX_PAGES  # the pages used last are the ones in the cache
         self.ready()
 
     def on_both(self) -> None:
@@ -271,49 +295,54 @@ class FrontQueue:
         self.on_tx()
 
     def reap(self, data: bytes) -> None:  # hot
-        """Take responses in ring order: frame by frame where the backend answered as expected, else slot by slot."""
-        in_flight = self.in_flight
+        """Take responses in ring order: run by run of frames the backend answered as expected, else slot by slot."""
+        in_flight, count = self.in_flight, len(data)
         at = 0
-        page = end = 0  # the run of pages that the backend is done with
-        while at < len(data):
-            if in_flight:
-                posted = in_flight[0]
-                after = at + len(posted.answers)
-                if data[at:after] == posted.answers:
-                    in_flight.popleft()
-                    if posted.page != end:
-                        self.end(page, end)
-                        page = posted.page
-                    end = posted.end
+        while at < count:
+            done = 0
+            if not self.answered:
+                while at < count and done < len(in_flight):
+                    posted = in_flight[done]
+                    after = at + len(posted.answers)
+                    if data[at:after] != posted.answers or (done and not posted.page):
+                        break
+                    done += 1
                     at = after
-                    continue
-            self.end(page, end)
-            page = end = 0
-            self.reap_one(data, at)
-            at += TX_SLOT_SIZE
-            while in_flight and self.tx_busy.find(1, in_flight[0].page, in_flight[0].end) < 0:
-                in_flight.popleft()
-        self.end(page, end)
+            if done:
+                self.end_first(done)
+            else:
+                self.reap_one(data, at)
+                at += TX_SLOT_SIZE
+
+    def end_first(self, count: int) -> None:  # hot
+        """The backend is done with the first `count` frames in flight, which lie side by side."""
+        first, last = self.in_flight[0], self.in_flight[count - 1]
+        if count == 1:
+            self.end(first.page, first.grants)
+        else:
+            self.end(first.page, self.tx_grants[first.page * GRANT_SIZE : last.end * GRANT_SIZE])
+        del self.in_flight[:count]
 
     def reap_one(self, data: bytes, at: int) -> None:
         """One response of a backend that answers in an order of its own, or with an error."""
         ident, status = TX_RESPONSE.unpack_from(data, at)
         if status == XEN_NETIF_RSP_NULL:
             return  # an extra's
-        if ident >= TX_PAGES or not self.tx_busy[ident]:
+        in_flight, answered = self.in_flight, self.answered
+        if ident in answered or not any(posted.page <= ident < posted.end for posted in in_flight):
             raise BadRing(f"tx response for a request that is not out (id {ident})")
         if status != XEN_NETIF_RSP_OKAY:
             self.counters.count("tx_errors")
-        self.end(ident, ident + 1)
+        self.end(ident, self.tx_grants[ident * GRANT_SIZE : (ident + 1) * GRANT_SIZE])
+        answered.add(ident)
+        while in_flight and answered.issuperset(pages := range(in_flight[0].page, in_flight[0].end)):
+            answered.difference_update(pages)
+            del in_flight[0]
 
-    def end(self, page: int, end: int) -> None:  # hot
-        """The backend is done with the pages from `page` on up to `end`, none if they are the same."""
-        if page == end:
-            return
-        grants = self.tx_grants[page * GRANT_SIZE : end * GRANT_SIZE]
+    def end(self, page: int, grants: bytes) -> None:  # hot
+        """The backend is done with the pages from `page` on, which were granted by these entries."""
         if not self.xen.end_grant(self.tx_refs + page, grants):
             raise BadRing(f"tx page answered, but still in use by the backend (id {page})")
-        self.tx_busy[page:end] = bytes(end - page)
 
     # --- rx: toward the guest
 
