@@ -44,6 +44,7 @@ HOT = {
         "xnet/netif/front_queue.py",
         "xnet/netif/gather.py",
         "xnet/netif/known.py",
+        "xnet/netif/posted.py",
         "xnet/netif/scatter.py",
         "xnet/netif/transport/copy.py",
         "xnet/netif/transport/map.py",

@@ -18,27 +18,20 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
-    EXTRA_GSO,
     RING_SLOTS,
     RX_REQUEST,
     RX_SLOT_SIZE,
-    TX_REQUEST,
     TX_RESPONSE,
     TX_SLOT_SIZE,
-    XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_NR_SLOTS_MIN,
     XEN_NETIF_RSP_NULL,
     XEN_NETIF_RSP_OKAY,
-    NETTXF_extra_info,
-    NETTXF_more_data,
 )
 from xnet.errors import HypercallError
 from xnet.frame import (
     CSUM_BLANK,
     DATA_VALIDATED,
-    GSO_SIZE_SHIFT,
     GSO_TYPE_MASK,
-    GSO_TYPE_SHIFT,
     MOST_PAGES,
     Chain,
 )
@@ -49,38 +42,13 @@ from xnet.netif.assemble import Assemble
 from xnet.netif.counters import Counters
 from xnet.netif.gather import BadRing
 from xnet.netif.known import remember
+from xnet.netif.posted import GRANT_SIZE, Posted
 from xnet.ring import FrontRing
 
 TX_PAGES: Final = RING_SLOTS + 2 * MOST_PAGES
 """A ringful of pages in flight, and still a run free for the next frame, the end of the arena notwithstanding."""
 TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
-
-GRANT_SIZE: Final = 8
-PADDING: Final = bytes(TX_SLOT_SIZE - TX_RESPONSE.size)
-
-
-class Posted:
-    """A frame in the run of tx pages: what its slots say, and what they are answered. It never changes."""
-
-    __slots__ = ("answers", "end", "grants", "length", "page", "requests", "slots", "word")
-
-    def __init__(
-        self, page: int, end: int, word: int, length: int, *, grants: bytes, requests: bytes, extras: int
-    ) -> None:
-        self.page = page
-        self.end = end
-        """The page after its last."""
-        self.word = word
-        self.length = length
-        self.grants = grants
-        """The grant entries of its pages."""
-        self.requests = requests
-        self.slots = end - page + extras
-        okay = [TX_RESPONSE.pack(i, XEN_NETIF_RSP_OKAY) + PADDING for i in range(page, end)]
-        null = TX_RESPONSE.pack(0, XEN_NETIF_RSP_NULL) + PADDING
-        self.answers = okay[0] + null * extras + b"".join(okay[1:])
-        """The response slots of a backend that answers in order, and pads with zeros."""
 
 
 class FrontQueue:
@@ -224,26 +192,10 @@ class FrontQueue:
         """The slots of a frame at the head, worked out once."""
         key = (self.tx_head, word, length)
         posted = self.tx_known.get(key)
-        return remember(self.tx_known, key, self.posted(word, length)) if posted is None else posted
-
-    def posted(self, word: int, length: int) -> Posted:  # 15 us for 17 slots
-        """The slots of a frame at the head."""
-        page = self.tx_head
-        end = page + (length + PAGE_SIZE - 1 >> PAGE_SHIFT)
-        flags = word & 3  # csum_blank and data_validated stand where the offload word has them
-        gso, mss, size = word & GSO_TYPE_MASK, word >> GSO_SIZE_SHIFT, length
-        slots = []
-        for i in range(page, end):
-            flags |= NETTXF_more_data if i < end - 1 else 0
-            if gso and i == page:
-                slots += [TX_REQUEST.pack(self.tx_refs + i, 0, flags | NETTXF_extra_info, i, size)]
-                slots += [EXTRA_GSO.pack(XEN_NETIF_EXTRA_TYPE_GSO, 0, mss, gso >> GSO_TYPE_SHIFT, 0, 0) + b"\0\0\0\0"]
-            else:
-                slots += [TX_REQUEST.pack(self.tx_refs + i, 0, flags, i, size)]
-            flags = 0
-            size = min(length - (i + 1 - page) * PAGE_SIZE, PAGE_SIZE)
-        grants = self.tx_grants[page * GRANT_SIZE : end * GRANT_SIZE]
-        return Posted(page, end, word, length, grants=grants, requests=b"".join(slots), extras=1 if gso else 0)
+        if posted is None:
+            posted = Posted(self.tx_head, word, length, refs=self.tx_refs, grants=self.tx_grants)
+            remember(self.tx_known, key, posted)
+        return posted
 
     def stage(self) -> None:  # hot: 1 us
         """Grant the pages of the burst so far and fill its slots, unpublished."""
