@@ -16,6 +16,7 @@ from xnet.engine.edge import BURST, Pump, TapLink
 from xnet.engine.turn import Turn
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, MOST_PAGES, Chain, own
 from xnet.frame.arena import Arena
+from xnet.frame.ether import vnet_header
 from xnet.testing.frames import flaw, plain, tcp, udp
 
 pytestmark = pytest.mark.integration
@@ -342,6 +343,31 @@ async def test_a_frame_in_pieces_is_written_as_one(wire: tuple[socket.socket, so
     pieces = ((PAGE_SIZE - cut, cut, 7, 1), (2 * PAGE_SIZE, len(frame) - cut, 7, 2))
     pump.write_from(Chain(memoryview(memory), [(GSO4, len(frame), pieces)]))
     assert read_all(theirs) == [GSO_TCP4 + frame]
+    pump.close()
+
+
+async def test_buffers_at_hand_are_written_behind_the_header_of_the_moment(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    """The same frame in the same place is another one when its bytes are others."""
+    ours, theirs = wire
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
+    big = tcp(bytes(5000), blank=True)
+    chain = chain_of(big, big, word=GSO4)
+    chain.frames[1] = (CSUM_BLANK, *chain.frames[1][1:])
+    chain.buffers = [[b"", *chain.views(frame)] for frame in chain.frames]
+    first = chain.memory[: len(big)]
+    said = []
+    for at, value in [(0, 0), (46, 0x80), (47, 0x90), (47, 0x10), (46, 0x50), (23, 17), (23, 6), (12, 0), (12, 8)]:
+        if at:
+            first[at] = value
+        pump.write_from(chain)
+        one, other = read_all(theirs)
+        assert one == vnet_header(GSO4, first, len(big)) + first
+        assert other == BLANK_TCP4 + big
+        said.append(VNET_HDR.unpack(one[:10])[:3])
+    head, cwr = (1, 1, 54), (1, 0x81, 66)
+    assert said == [head, (1, 1, 66), cwr, (1, 1, 66), head, (1, 0, 0), head, (0, 0, 0), head]
     pump.close()
 
 

@@ -253,6 +253,21 @@ def test_a_frame_arrives_however_the_backend_lays_it_out(
     assert hand.rx.indices[0] == (before + len(slots) + 256) & 0xFFFFFFFF, "every buffer is posted again"
 
 
+def test_a_slot_holds_now_this_frame_and_now_that(ends: tuple[World, Vif, BackByHand]) -> None:
+    """What is remembered by a slot is not believed: each layout comes to each slot, in bursts."""
+    _, vif, hand = ends
+    dice = Random(5)
+    expected: list[tuple[int, bytes]] = []
+    for _ in range(400):
+        burst = [ARRIVES[name] for name in dice.choices(list(ARRIVES), k=dice.randint(1, 9))]
+        hand.fill(*[slot for slots, _, _ in burst for slot in slots])
+        expected += [(word, frame) for _, word, frame in burst]
+    assert vif.wire.received == expected
+    counted = vif.netfront.statistics()
+    assert (counted["rx_packets"], counted["rx_bytes"]) == (len(expected), sum(len(frame) for _, frame in expected))
+    assert counted["rx_errors"] == 0
+
+
 def status(value: int, flags: int = 0) -> bytes:
     return RX_RESPONSE.pack(0, 0, flags, value)
 

@@ -21,14 +21,14 @@ import errno
 import os
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.turn import Turn
-from xnet.frame import MOST_PAGES, Chain, Client, Frame, own, pages_of
+from xnet.frame import MOST_PAGES, Buffers, Chain, Client, Frame, own, pages_of
 from xnet.frame.arena import Arena
-from xnet.frame.ether import header_word, offload_word, vnet_header
+from xnet.frame.ether import SHAPED, VNET_PLAIN, header_shape, header_word, offload_word, shaped_header, vnet_header
 from xnet.frame.offload import finish_checksum
 
 BURST: Final = 64
@@ -59,7 +59,7 @@ class Sink(Protocol):
 
 
 class Pump:
-    """One TAP fd on the loop. `turn` drains the run queue; counters are plain ints in `counters`."""
+    """One TAP fd on the loop. `turn` drains the run queue."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink | None, turn: Turn) -> None:
         self.loop = loop
@@ -70,8 +70,13 @@ class Pump:
         self.seen = bytes(VNET_HDR_SIZE)
         self.seen_word = 0
         """The last header, and the word it says; -1 if the frame must be looked at."""
+        self.wrote = VNET_PLAIN
+        self.wrote_word = self.wrote_shape = 0
+        """The last header written to a frame in plain IPv4, and what it says of which frames."""
         self.reading = False
-        self.counters: dict[str, int] = {"read_frames": 0, "written_frames": 0}
+        self.read_frames = self.written_frames = 0
+        self.others: dict[str, int] = {}
+        """Counters that are rarely needed, by name."""
         self.stream_s = STREAM_S
         self.left_at = 0.0
         """When the last burst was over."""
@@ -82,6 +87,11 @@ class Pump:
         self.held: list[tuple[bytes, ...]] = []
         self.drained: Callable[[], None] = lambda: None
         """Called when `room`, once 0, is not 0 any more."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """All of them."""
+        return {"read_frames": self.read_frames, "written_frames": self.written_frames} | self.others
 
     def resume(self) -> None:
         """Read (again): the sink has room."""
@@ -163,7 +173,7 @@ class Pump:
         except OSError as error:
             self.lost(error)
         finally:
-            self.counters["read_frames"] += done
+            self.read_frames += done
             sink.flush()
             turn()
             self.left_at = perf_counter()
@@ -181,21 +191,16 @@ class Pump:
 
     def write_from(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
         """Write a chain's frames; what the fd refuses is dropped by name."""
-        fd, memory, writev = self.fd, chain.memory, os.writev
-        frames = chain.frames
+        fd, writev = self.fd, os.writev
+        frames, ready = chain.frames, chain.buffers
         if self.held:
             self.count("write_busy", len(frames))  # nothing overtakes what waits
             return
         done = 0
         for frame in frames:
-            word, length, pieces = frame
-            if len(pieces) == 1:
-                addr = pieces[0][0]
-                view = memory[addr : addr + length]
-                buffers: list[bytes | memoryview] = [vnet_header(word, view, length), view]
-            else:
-                views = chain.views(frame)
-                buffers = [header_of(word, views, length), *views]
+            word, length, _ = frame
+            buffers: Buffers = [b"", *chain.views(frame)] if ready is None else ready[done]
+            buffers[0] = self.header_of(word, buffers, length)
             try:
                 writev(fd, buffers)
             except BlockingIOError:
@@ -204,13 +209,26 @@ class Pump:
             except OSError as error:
                 self.refused(error)
             done += 1
-        self.counters["written_frames"] += done
+        self.written_frames += done
+
+    def header_of(self, word: int, buffers: Buffers, length: int) -> bytes:  # hot
+        """The vnet header of a frame in pieces: its packet headers may be in several of them. Most often it is the one
+        written last."""
+        view = cast(memoryview, buffers[1])
+        if word and len(view) < SHAPED and len(buffers) > 2:
+            view = memoryview(b"".join(buffers[1:]))
+        shape = header_shape(word, view, length)
+        if shape < 0:
+            return vnet_header(word, view, length)
+        if word != self.wrote_word or shape != self.wrote_shape:
+            self.wrote, self.wrote_word, self.wrote_shape = shaped_header(word, shape), word, shape
+        return self.wrote
 
     def refused(self, error: OSError) -> None:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
         name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error.errno or 0)
         self.count(name or f"write_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
-        self.count("written_frames", -1)  # whoever offered it counts it
+        self.written_frames -= 1  # whoever offered it counts it
 
     def hold(self, chain: Chain, frames: list[Frame]) -> None:
         """Keep what a busy fd did not take."""
@@ -229,7 +247,7 @@ class Pump:
             except OSError as error:
                 self.refused(error)
             self.held.pop(0)
-            self.counters["written_frames"] += 1
+            self.written_frames += 1
         self.loop.remove_writer(self.fd)
         self.turn.held = True
         self.drained()
@@ -237,14 +255,7 @@ class Pump:
 
     def count(self, name: str, count: int) -> None:
         """Add to a counter that is rarely needed."""
-        self.counters[name] = self.counters.get(name, 0) + count
-
-
-def header_of(word: int, views: list[memoryview], length: int) -> bytes:
-    """The vnet header of a frame in pieces: its packet headers may be in several of them."""
-    if not word or len(views[0]) >= 128:
-        return vnet_header(word, views[0], length)
-    return vnet_header(word, memoryview(b"".join(views)), length)
+        self.others[name] = self.others.get(name, 0) + count
 
 
 def complete(header: bytes, view: memoryview, length: int) -> int:

@@ -29,6 +29,8 @@ Piece = tuple[int, int, int, int]
 Frame = tuple[int, int, tuple[Piece, ...]]
 Bring = Callable[[list[Frame]], list[Frame]]
 """Copies what frames left behind to its place: the frames in own memory, less those whose owner will not have it."""
+Buffers = list[bytes | memoryview]
+"""What `writev` takes: room for a header, and a frame's views."""
 
 CSUM_BLANK: Final = 1
 DATA_VALIDATED: Final = 2
@@ -55,12 +57,20 @@ def bytes_of(frames: list[Frame]) -> int:  # hot
 class Chain:
     """A burst of frames and the memory their addresses count in. The receiver may read it until it returns."""
 
-    __slots__ = ("bring", "frames", "memory")
+    __slots__ = ("bring", "buffers", "frames", "memory")
 
-    def __init__(self, memory: memoryview, frames: list[Frame] | None = None, bring: Bring | None = None) -> None:
+    def __init__(
+        self,
+        memory: memoryview,
+        frames: list[Frame] | None = None,
+        bring: Bring | None = None,
+        buffers: list[Buffers] | None = None,
+    ) -> None:
         self.memory = memory
         self.frames: list[Frame] = [] if frames is None else frames
         self.bring = bring
+        self.buffers = buffers
+        """The frames' buffers, one for one, if whoever made the chain has them at hand."""
 
     def __len__(self) -> int:
         return len(self.frames)

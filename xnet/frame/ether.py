@@ -16,7 +16,6 @@ offset         Ethernet, then plain IPv4
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -60,12 +59,17 @@ NESTING: Final = 8
 """Tags, or IPv6 extension headers, looked through; a frame made of nothing else costs no more."""
 
 TCP_CWR: Final = 0x80
+SHAPE: Final = 0xF000 | TCP_CWR
+"""Bits of TCP's data offset and flags on which a header depends."""
 
 Transport = tuple[int, int, int]
 """Byte offset of the L4 header, of its checksum relative to that, and the IP protocol."""
 
-PLAIN_HEAD: Final = Struct(">12xHB5xHxB").unpack_from  # ethertype version|ihl fragment protocol
-TCP4_HEAD: Final = Struct(">12xHB5xHxB22xB").unpack_from  # the same, and TCP's data offset
+PLAIN_HEAD: Final = Struct("12x12s").unpack_from
+"""From the type to the protocol of plain IPv4."""
+PLAIN_TCP_HEAD: Final = Struct("12x36s").unpack_from
+"""On to TCP's data offset and flags."""
+TCP4_HEAD: Final = Struct(">12xHB5xHxB22xB").unpack_from  # ethertype version|ihl fragment protocol data_offset
 SHAPED: Final = 128
 """Bytes that hold every header of plain IPv4."""
 
@@ -128,14 +132,16 @@ def plain4(view: memoryview, length: int) -> int:  # hot: 0.3 us
         size = length
     if size < 42:
         return 0
-    ethertype: int
-    version: int
-    fragment: int
-    protocol: int
-    ethertype, version, fragment, protocol = PLAIN_HEAD(view)
-    if ethertype != ETH_P_IP or version != 0x45 or fragment & 0x3FFF:
-        return 0
+    head: bytes = PLAIN_HEAD(view)[0]
+    protocol = plain_protocol(head)
     return protocol if protocol == IPPROTO_UDP or (protocol == IPPROTO_TCP and size >= 54) else 0
+
+
+def plain_protocol(head: bytes) -> int:
+    """The protocol in plain IPv4, 0 in anything else; `head` is what comes after the addresses of Ethernet."""
+    if head[0] != 0x08 or head[1] or head[2] != 0x45 or head[8] & 0x3F or head[9]:
+        return 0
+    return head[11]
 
 
 def transport(view: memoryview, length: int) -> Transport | None:
@@ -193,9 +199,10 @@ def headers_length(view: memoryview, place: Transport) -> int:
 def plain_tcp4(view: memoryview, length: int) -> int:  # hot: 0.4 us
     """TCP's data offset and flags (16 bits) in IPv4 without tags and options, of which `SHAPED` bytes are there; else
     -1: look closely."""
-    if length < SHAPED or len(view) < SHAPED or plain4(view, length) != IPPROTO_TCP:
+    if length < SHAPED or len(view) < SHAPED:
         return -1
-    return view[46] << 8 | view[47]
+    head: bytes = PLAIN_TCP_HEAD(view)[0]
+    return head[34] << 8 | head[35] if plain_protocol(head) == IPPROTO_TCP else -1
 
 
 def wire_length(word: int, view: memoryview, length: int) -> int:
@@ -235,35 +242,42 @@ def vnet_header(word: int, view: memoryview, length: int) -> bytes:  # hot: plai
     A GSO frame is blank whether or not it says so. Where the word promises what is not there (no outer TCP or UDP,
     the other family, no segment size), the frame goes as far as it can and its receiver refuses it.
     """
-    gso = word & GSO_TYPE_MASK
-    if not gso and not word & CSUM_BLANK:
-        return VNET_VALID if word & DATA_VALIDATED else VNET_PLAIN
-    if gso:
-        offset = plain_tcp4(view, length)
-        if offset >= 0 and gso == GSO_TCPV4:
-            return plain_gso_header(word >> GSO_SIZE_SHIFT, offset & (0xF000 | TCP_CWR))
-    else:
-        protocol = plain4(view, length)
-        if protocol:
-            return VNET_TCP4 if protocol == IPPROTO_TCP else VNET_UDP4
+    shape = header_shape(word, view, length)
+    if shape >= 0:
+        return shaped_header(word, shape)
     place = transport(view, length)
     if place is None:
         return VNET_PLAIN
     l4, checksum, _ = place
-    kind = _vnet_gso(word, view, length, place) if gso else 0
+    kind = _vnet_gso(word, view, length, place) if word & GSO_TYPE_MASK else 0
     if not kind:
         return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, l4, checksum)
     headers = min(length, headers_length(view, place))
     return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, headers, word >> GSO_SIZE_SHIFT, l4, checksum)
 
 
-@lru_cache
-def plain_gso_header(size: int, offset: int) -> bytes:
-    """The header of a plain IPv4 frame of TCP segments of `size` bytes. `offset`: TCP's data offset, and CWR if set."""
-    if not 0 < size < GSO_BY_FRAGS:
-        return VNET_TCP4
-    kind = VIRTIO_NET_HDR_GSO_TCPV4 | (VIRTIO_NET_HDR_GSO_ECN if offset & TCP_CWR else 0)
-    return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, 34 + (offset >> 12) * 4, size, 34, 16)
+def header_shape(word: int, view: memoryview, length: int) -> int:  # hot
+    """All that the virtio-net header depends on but the word, in plain IPv4: TCP's data offset, and CWR if set, where
+    there are segments; the protocol where a checksum is blank; else 0. -1: it depends on more."""
+    gso = word & GSO_TYPE_MASK
+    if gso:
+        offset = plain_tcp4(view, length) if gso == GSO_TCPV4 else -1
+        return offset & SHAPE if offset >= 0 else -1
+    if word & CSUM_BLANK:
+        protocol = plain4(view, length)
+        return protocol if protocol else -1
+    return 0
+
+
+def shaped_header(word: int, shape: int) -> bytes:
+    """The virtio-net header of every frame of this word and shape."""
+    size = word >> GSO_SIZE_SHIFT
+    if word & GSO_TYPE_MASK and 0 < size < GSO_BY_FRAGS:
+        kind = VIRTIO_NET_HDR_GSO_TCPV4 | (VIRTIO_NET_HDR_GSO_ECN if shape & TCP_CWR else 0)
+        return VNET_HDR.pack(VIRTIO_NET_HDR_F_NEEDS_CSUM, kind, 34 + (shape >> 12) * 4, size, 34, 16)
+    if word & (GSO_TYPE_MASK | CSUM_BLANK):
+        return VNET_UDP4 if shape == IPPROTO_UDP else VNET_TCP4
+    return VNET_VALID if word & DATA_VALIDATED else VNET_PLAIN
 
 
 def _vnet_gso(word: int, view: memoryview, length: int, place: Transport) -> int:

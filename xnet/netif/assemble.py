@@ -25,7 +25,7 @@ from xnet.abi.xen.netif import (
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Piece
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Buffers, Chain, Frame, Piece
 from xnet.netif.known import guess_end, remember
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
@@ -36,36 +36,65 @@ FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""
 
 
+class Known:
+    """A frame as its slots lay it out."""
+
+    __slots__ = ("buffers", "frame", "length", "slots")
+
+    def __init__(self, slots: bytes, frame: Frame, buffers: Buffers) -> None:
+        self.slots = slots
+        self.frame = frame
+        self.length = frame[1]
+        self.buffers = buffers
+        """Its pages never change place, so their views are cut out once."""
+
+
 class Assemble:
-    """Frames out of the slots of one ring; the page of slot k is at address ``base + k * 4096``."""
+    """Frames out of the slots of one ring; the page of slot k is at address ``base + k * 4096`` of `memory`."""
 
-    __slots__ = ("base", "known")
+    __slots__ = ("base", "known", "last", "memory")
 
-    def __init__(self, base: int) -> None:
+    def __init__(self, memory: memoryview, base: int) -> None:
+        self.memory = memory
         self.base = base
-        self.known: dict[tuple[int, bytes], Frame] = {}
+        self.last: list[Known | None] = [None] * RING_SLOTS
+        """The frame that came last, by its first slot: most often the next one there is laid out the same."""
+        self.known: dict[tuple[int, bytes], Known] = {}
         """Frames by their first slot and what is in the slots: none is over before its slots say so."""
 
-    def take(self, data: bytes, first: int) -> tuple[list[Frame], int]:  # hot: 0.4 us a frame seen before
-        """Frames out of response slots, and how many were dropped. Slot `first` is that of the first response."""
+    def take(self, data: bytes, first: int) -> tuple[Chain, int, int]:  # hot: 0.4 us a frame seen before
+        """Frames out of response slots, their bytes, how many were dropped. `first` is the first response's slot."""
         frames: list[Frame] = []
-        known = self.known
-        flags = data[FLAGS_AT::RX_SLOT_SIZE]
-        at, count, bad = 0, len(flags), 0
+        buffers: list[Buffers] = []
+        flags = b""
+        at, count, length, bad = 0, len(data), 0, 0
         while at < count:
-            end = guess_end(flags, at)
-            slot = first + at & RING_SLOTS - 1
-            frame = known.get((slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])) if end else None
-            if frame is None:
-                frame, end = self.read(data, at, slot)
-                if frame is not None:
-                    remember(known, (slot, data[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE]), frame)
-            if frame is not None:
-                frames.append(frame)
-            else:
-                bad += 1
-            at = end
-        return frames, bad
+            slot = first + at // RX_SLOT_SIZE & RING_SLOTS - 1
+            known = self.last[slot]
+            if known is None or data[at : at + len(known.slots)] != known.slots:
+                if not flags:
+                    flags = data[FLAGS_AT::RX_SLOT_SIZE]
+                end = guess_end(flags, at // RX_SLOT_SIZE) * RX_SLOT_SIZE
+                known = self.known.get((slot, data[at:end])) if end else None
+                if known is None:
+                    frame, over = self.read(data, at // RX_SLOT_SIZE, slot)
+                    end = over * RX_SLOT_SIZE
+                    if frame is None:
+                        bad += 1
+                        at = end
+                        continue
+                    known = remember(self.known, (slot, data[at:end]), self.laid_out(data[at:end], frame))
+                self.last[slot] = known
+            frames.append(known.frame)
+            buffers.append(known.buffers)
+            length += known.length
+            at += len(known.slots)
+        return Chain(self.memory, frames, None, buffers), length, bad
+
+    def laid_out(self, slots: bytes, frame: Frame) -> Known:
+        """A frame with its views."""
+        memory = self.memory
+        return Known(slots, frame, [b"", *[memory[addr : addr + size] for addr, size, _, _ in frame[2]]])
 
     def read(self, data: bytes, at: int, slot: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
         """The frame that begins in `data` at slot `at`, which is `slot` of the ring, or None; where the next begins."""

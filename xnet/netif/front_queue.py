@@ -89,7 +89,7 @@ class FrontQueue:
         xen.grant(self.refs, self.ring_grants)
         # rx: page k, id k, reference rx_refs + k
         self.rx_addr = self.addr + 2 * PAGE_SIZE
-        self.assemble = Assemble(self.rx_addr)
+        self.assemble = Assemble(window, self.rx_addr)
         self.rx_refs = self.refs + 2
         self.rx_grants = xen.prepare_grants(backend, self.rx_addr, RING_SLOTS, readonly=False)
         self.rx_requests = b"".join([RX_REQUEST.pack(k, 0, self.rx_refs + k) for k in range(RING_SLOTS)])
@@ -323,14 +323,15 @@ class FrontQueue:
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)
-            frames, bad = self.assemble.take(data, first)
+            chain, length, bad = self.assemble.take(data, first)
+            counters, packets = self.counters, len(chain.frames)
             if bad:
-                self.counters.count("rx_errors", bad)
-            if frames:
-                self.counters.rx_packets += len(frames)
-                self.counters.rx_slots += count
-                self.counters.rx_bytes += sum([length for _, length, _ in frames])
-                self.deliver(Chain(self.xen.window, frames))
+                counters.count("rx_errors", bad)
+            if packets:
+                counters.rx_packets += packets
+                counters.rx_slots += count
+                counters.rx_bytes += length
+                self.deliver(chain)
             self.post()
             count = ring.final_check_responses()
 
