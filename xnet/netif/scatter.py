@@ -12,6 +12,7 @@ from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
+    RING_SLOTS,
     RX_REQUEST,
     RX_RESPONSE,
     RX_SLOT_SIZE,
@@ -37,9 +38,12 @@ FLAGS: Final = (
 class Place:
     """Where a frame goes and what its slots say then. It never changes."""
 
-    __slots__ = ("answers", "grefs", "later", "runs")
+    __slots__ = ("answers", "grefs", "later", "length", "requests", "runs", "word")
 
-    def __init__(self, answers: bytes, grefs: list[int], length: int) -> None:
+    def __init__(self, word: int, length: int, requests: bytes, answers: bytes, grefs: list[int]) -> None:
+        self.word = word
+        self.length = length
+        self.requests = requests
         self.answers = answers
         self.grefs = grefs
         """The pages it fills, in order."""
@@ -52,17 +56,23 @@ class Place:
 class Scatter:
     """Places for the frames of one ring."""
 
-    __slots__ = ("known",)
+    __slots__ = ("known", "last")
 
     def __init__(self) -> None:
+        self.last: list[Place | None] = [None] * RING_SLOTS
+        """The place of the frame before, by its first request's low byte: most often the next one there is the same."""
         self.known: dict[tuple[int, int, bytes], Place] = {}
         """Places by offload word, length and requests."""
 
     def place(self, word: int, length: int, requests: bytes) -> Place:  # hot: 0.3 us for one seen before
         """Of a frame into as many requests as it needs (`slots_of`)."""
-        place = self.known.get((word, length, requests))
-        if place is None:
-            place = remember(self.known, (word, length, requests), place_of(word, length, requests))
+        first = requests[0]
+        place = self.last[first]
+        if place is None or place.length != length or place.word != word or place.requests != requests:
+            place = self.known.get((word, length, requests))
+            if place is None:
+                place = remember(self.known, (word, length, requests), place_of(word, length, requests))
+            self.last[first] = place
         return place
 
 
@@ -88,7 +98,7 @@ def place_of(word: int, length: int, requests: bytes) -> Place:  # 10 us for 17 
             flags |= FLAGS[word & 3] | (NETRXF_extra_info if gso else 0)
         RX_RESPONSE.pack_into(out, at, ident, 0, flags, size)
         grefs.append(gref)
-    return Place(bytes(out), grefs, length)
+    return Place(word, length, requests, bytes(out), grefs)
 
 
 def runs_of(grefs: list[int], length: int) -> list[tuple[int, int, int, int]]:
