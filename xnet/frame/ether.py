@@ -69,7 +69,6 @@ PLAIN_HEAD: Final = Struct("12x12s").unpack_from
 """From the type to the protocol of plain IPv4."""
 PLAIN_TCP_HEAD: Final = Struct("12x36s").unpack_from
 """On to TCP's data offset and flags."""
-TCP4_HEAD: Final = Struct(">12xHB5xHxB22xB").unpack_from  # ethertype version|ihl fragment protocol data_offset
 SHAPED: Final = 128
 """Bytes that hold every header of plain IPv4."""
 
@@ -225,15 +224,10 @@ def plain_segment(chain: Chain, frame: Frame) -> int:  # hot: 0.4 us
     addr, size, _, _ = pieces[0]
     if not word & GSO_TYPE_MASK or size < SHAPED:
         return 0
-    ethertype: int
-    version: int
-    fragment: int
-    protocol: int
-    offset: int
-    ethertype, version, fragment, protocol, offset = TCP4_HEAD(chain.memory, addr)
-    if ethertype != ETH_P_IP or version != 0x45 or fragment & 0x3FFF or protocol != IPPROTO_TCP:
+    head: bytes = PLAIN_TCP_HEAD(chain.memory, addr)[0]
+    if plain_protocol(head) != IPPROTO_TCP:
         return 0
-    return 34 + (offset >> 4) * 4 + (word >> GSO_SIZE_SHIFT)
+    return 34 + (head[34] >> 4) * 4 + (word >> GSO_SIZE_SHIFT)
 
 
 def vnet_header(word: int, view: memoryview, length: int) -> bytes:  # hot: plain 0.1, blank IPv4 1 us

@@ -2,8 +2,9 @@
 has its own id and reference, and most frames of a bulk transfer are as long as the one before.
 
 So each end of a queue remembers what it read or wrote, by the very bytes (`gather`, `scatter`, `assemble`, the
-frontend's own requests): a frame of 17 slots costs one look into a dict instead of 17 times five integers. Nothing that
-may change is remembered: neither what a grant says at the moment nor what is an error.
+frontend's own requests): a frame of 17 slots costs one comparison with what began at the same place last, else one
+look into a dict, instead of 17 times five integers. Nothing that may change is remembered: neither what a grant says at
+the moment nor what is an error.
 """
 
 from __future__ import annotations

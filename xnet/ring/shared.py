@@ -1,4 +1,4 @@
-"""What both ends of a ring share: the page's geometry, runs of slots, and the barrier."""
+"""What both ends of a ring share: the page's geometry, and runs of slots."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Barrier = Callable[[], None] | None
 class SharedRing:
     """A ring's page seen as index words and slots. `page` is 4096 bytes of the local mapping, kept for its life."""
 
-    __slots__ = ("barrier", "each", "indices", "mask", "nr_ents", "private", "slot_size", "slots")
+    __slots__ = ("each", "indices", "mask", "nr_ents", "private", "slot_size", "slots")
 
-    def __init__(self, page: memoryview, slot_size: int, barrier: Barrier = None) -> None:
+    def __init__(self, page: memoryview, slot_size: int) -> None:
         self.slot_size = slot_size
         self.nr_ents = nr_ents(slot_size, PAGE_SIZE)
         self.mask = self.nr_ents - 1
@@ -36,7 +36,6 @@ class SharedRing:
         self.slots = page[HEADER_SIZE : HEADER_SIZE + self.nr_ents * slot_size]
         self.each = [self.slots[at : at + slot_size] for at in range(0, len(self.slots), slot_size)]
         """The slots one by one: slicing for a lone one is dearer than reading it."""
-        self.barrier = barrier
 
     def init(self) -> None:
         """SHARED_RING_INIT, by the front only: nothing produced, each end wakes at the first entry."""

@@ -1,8 +1,10 @@
 """How bytes cross between guest and backend: one strategy a file, chosen at connect.
 
-Out of a guest (tx): `copy.CopyFetch` lets the hypervisor copy the granted pages into the backend's staging memory;
-`map.MapFetch` maps them, hands them on where they lie and unmaps them, as xVM did until 2009.
-Into a guest (rx): `copy.CopyDeliver` lets the hypervisor copy into pages the guest posted (HVcopy).
+Out of a guest (tx): `copy.CopyFetch` lets the hypervisor copy the granted pages into the backend's staging memory, or
+only the first of a long frame where the link needs no more; `map.MapFetch` maps them, hands them on where they lie and
+unmaps them, as xVM did until 2009.
+Into a guest (rx): `copy.CopyDeliver` lets the hypervisor copy into pages the guest posted (HVcopy), from dom0's own or
+straight from another guest's.
 """
 
 from xnet.netif.transport.copy import CopyDeliver, CopyFetch, Failure
