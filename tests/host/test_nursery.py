@@ -123,7 +123,7 @@ async def test_a_name_is_free_again_after_destroy(nursery: Nursery) -> None:
 async def one_is_left(nursery: Nursery) -> None:
     """The inits that came to nothing are killed, which takes them a moment."""
     async with asyncio.timeout(2):
-        while len(children(nursery.pid)) > 1:
+        while len(children(nursery.pid)) != 1:
             await asyncio.sleep(0.005)
 
 

@@ -8,7 +8,7 @@ from xnet.engine.xen_host import GuestDomain
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, Chain
 from xnet.mac import Switch, Vnic
 from xnet.netif import Features
-from xnet.testing import FrontByHand, World
+from xnet.testing import FrontByHand, Vif, World
 from xnet.testing.frames import mac, plain, tcp
 
 pytestmark = pytest.mark.integration
@@ -33,6 +33,16 @@ def revoke(guest: GuestDomain, slot: bytes) -> None:
     """The page of a tx slot is not granted any more."""
     start = guest.domain.grant_table_pfn * PAGE + int.from_bytes(slot[:4], "little") * 8
     guest.domain.window[start : start + 8] = bytes(8)
+
+
+def to_a_hand(world: World) -> tuple[Vif, Vif, FrontByHand]:
+    """Two vifs, the second one's frontend played by hand, and without buffers yet."""
+    one = world.vif(world.guest("a"), heads_only=True)
+    two = world.vif(world.guest("b"), start="back")
+    one.hub.peers.append(two.hub)
+    hand = FrontByHand(world, two.guest)
+    hand.connect()
+    return one, two, hand
 
 
 @pytest.mark.parametrize("size", [60, 4095, 4096, 4097, 8192, 8193, 12345, 65535])
@@ -77,11 +87,7 @@ def test_what_the_receiver_cannot_take_is_finished_for_it(world: World) -> None:
 
 
 def test_a_receiver_without_buffers_gets_it_later(world: World) -> None:
-    one = world.vif(world.guest("a"), heads_only=True)
-    two = world.vif(world.guest("b"), start="back")
-    one.hub.peers.append(two.hub)
-    hand = FrontByHand(world, two.guest)
-    hand.connect()
+    one, two, hand = to_a_hand(world)
     hand.post(3)
     one.wire.send(plain(12000), plain(9000))
     world.step()
@@ -114,11 +120,7 @@ def test_a_page_that_cannot_be_read_is_the_senders_error_alone(world: World, spo
 
 
 def test_a_page_that_cannot_be_written_is_the_receivers_error_alone(world: World) -> None:
-    one = world.vif(world.guest("a"), heads_only=True)
-    two = world.vif(world.guest("b"), start="back")
-    one.hub.peers.append(two.hub)
-    hand = FrontByHand(world, two.guest)
-    hand.connect()
+    one, _, hand = to_a_hand(world)
     hand.post(2, first_id=0)
     hand.post(1, first_id=2, readonly=True)
     hand.post(9, first_id=3)
