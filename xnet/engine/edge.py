@@ -199,7 +199,7 @@ class Pump:
         done = 0
         for frame in frames:
             word, length, _ = frame
-            buffers: Buffers = [b"", *chain.views(frame)] if ready is None else ready[done]
+            buffers = chain.to_write(frame) if ready is None else ready[done]
             buffers[0] = self.header_of(word, buffers, length)
             try:
                 writev(fd, buffers)

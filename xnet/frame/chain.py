@@ -88,6 +88,10 @@ class Chain:
         memory = self.memory
         return [memory[addr : addr + length] for addr, length, _, _ in frame[2]]
 
+    def to_write(self, frame: Frame) -> Buffers:
+        """Its views, behind room for a header."""
+        return [b"", *self.views(frame)]
+
     def tobytes(self, frame: Frame) -> bytes:
         """A copy of the frame's bytes, for who needs it longer than the call."""
         return b"".join(self.views(frame))

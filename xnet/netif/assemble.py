@@ -39,12 +39,11 @@ FLAGS_AT: Final = 4
 class Known:
     """A frame as its slots lay it out."""
 
-    __slots__ = ("buffers", "frame", "length", "slots")
+    __slots__ = ("buffers", "frame", "slots")
 
     def __init__(self, slots: bytes, frame: Frame, buffers: Buffers) -> None:
         self.slots = slots
         self.frame = frame
-        self.length = frame[1]
         self.buffers = buffers
         """Its pages never change place, so their views are cut out once."""
 
@@ -62,39 +61,39 @@ class Assemble:
         self.known: dict[tuple[int, bytes], Known] = {}
         """Frames by their first slot and what is in the slots: none is over before its slots say so."""
 
-    def take(self, data: bytes, first: int) -> tuple[Chain, int, int]:  # hot: 0.4 us a frame seen before
-        """Frames out of response slots, their bytes, how many were dropped. `first` is the first response's slot."""
+    def take(self, data: bytes, first: int) -> tuple[Chain, int]:  # hot: 0.4 us a frame seen before
+        """Frames out of response slots, and how many were dropped. Slot `first` is that of the first response."""
         frames: list[Frame] = []
         buffers: list[Buffers] = []
-        flags = b""
-        at, count, length, bad = 0, len(data), 0, 0
+        at, count, bad = 0, len(data), 0
         while at < count:
             slot = first + at // RX_SLOT_SIZE & RING_SLOTS - 1
             known = self.last[slot]
             if known is None or data[at : at + len(known.slots)] != known.slots:
-                if not flags:
-                    flags = data[FLAGS_AT::RX_SLOT_SIZE]
-                end = guess_end(flags, at // RX_SLOT_SIZE) * RX_SLOT_SIZE
-                known = self.known.get((slot, data[at:end])) if end else None
+                known, end = self.look_up(data, at, slot)
                 if known is None:
-                    frame, over = self.read(data, at // RX_SLOT_SIZE, slot)
-                    end = over * RX_SLOT_SIZE
-                    if frame is None:
-                        bad += 1
-                        at = end
-                        continue
-                    known = remember(self.known, (slot, data[at:end]), self.laid_out(data[at:end], frame))
-                self.last[slot] = known
+                    bad += 1
+                    at = end
+                    continue
             frames.append(known.frame)
             buffers.append(known.buffers)
-            length += known.length
             at += len(known.slots)
-        return Chain(self.memory, frames, None, buffers), length, bad
+        return Chain(self.memory, frames, None, buffers), bad
 
-    def laid_out(self, slots: bytes, frame: Frame) -> Known:
-        """A frame with its views."""
-        memory = self.memory
-        return Known(slots, frame, [b"", *[memory[addr : addr + size] for addr, size, _, _ in frame[2]]])
+    def look_up(self, data: bytes, at: int, slot: int) -> tuple[Known | None, int]:
+        """The frame that begins at byte `at`, which is `slot` of the ring, or None; where the next begins."""
+        end = guess_end(data, at, RX_SLOT_SIZE, FLAGS_AT)
+        known = self.known.get((slot, data[at:end])) if end else None
+        if known is None:
+            frame, over = self.read(data, at // RX_SLOT_SIZE, slot)
+            end = over * RX_SLOT_SIZE
+            if frame is None:
+                return None, end
+            slots = data[at:end]
+            known = Known(slots, frame, Chain(self.memory).to_write(frame))
+            remember(self.known, (slot, slots), known)
+        self.last[slot] = known
+        return known, end
 
     def read(self, data: bytes, at: int, slot: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
         """The frame that begins in `data` at slot `at`, which is `slot` of the ring, or None; where the next begins."""

@@ -165,9 +165,8 @@ class BackQueue:
         """Frames toward the guest."""
         mark = self.arena.mark()
         chain = fit(chain, self.accepts, self.arena, self.counters.others)
-        frames = chain.frames
         try:
-            done = 0 if self.waiting else self.rx_burst(frames, chain.bring is not None)
+            done = 0 if self.waiting else self.rx_burst(chain.frames, chain.bring is not None)
             if done < 0:
                 chain = chain.fetched()  # whose fault it is comes out there
                 done = self.rx_burst(chain.frames)

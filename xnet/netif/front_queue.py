@@ -34,6 +34,7 @@ from xnet.frame import (
     GSO_TYPE_MASK,
     MOST_PAGES,
     Chain,
+    bytes_of,
 )
 from xnet.frame.ether import ETH_P_IPV6, ip_end, network, transport
 from xnet.frame.offload import KIND, Accepts, finish_checksum, segment
@@ -97,7 +98,8 @@ class FrontQueue:
         self.tx_addr = self.rx_addr + RING_SLOTS * PAGE_SIZE
         self.tx_refs = self.rx_refs + RING_SLOTS
         self.tx_grants = xen.prepare_grants(backend, self.tx_addr, TX_PAGES, readonly=True)
-        self.tx_rooms = [self.tx_room(page) for page in range(TX_PAGES - MOST_PAGES + 1)]
+        room, last = MOST_PAGES * PAGE_SIZE, self.tx_addr + (TX_PAGES - MOST_PAGES) * PAGE_SIZE
+        self.tx_rooms = [window[addr : addr + room] for addr in range(self.tx_addr, last + 1, PAGE_SIZE)]
         """Memory for one frame, by its first page."""
         self.tx_head = 0
         self.tx_clear = TX_PAGES
@@ -116,11 +118,6 @@ class FrontQueue:
         self.post()
 
     # --- tx: away from the guest
-
-    def tx_room(self, page: int) -> memoryview:
-        """The largest frame's memory from `page` on."""
-        addr = self.tx_addr + (page << PAGE_SHIFT)
-        return self.xen.window[addr : addr + MOST_PAGES * PAGE_SIZE]
 
     def reserve(self) -> memoryview | None:  # hot
         """Memory for one frame of any length, or None while ring or pages are full: wait for `on_tx`."""
@@ -323,14 +320,14 @@ class FrontQueue:
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)
-            chain, length, bad = self.assemble.take(data, first)
+            chain, bad = self.assemble.take(data, first)
             counters, packets = self.counters, len(chain.frames)
             if bad:
                 counters.count("rx_errors", bad)
             if packets:
                 counters.rx_packets += packets
                 counters.rx_slots += count
-                counters.rx_bytes += length
+                counters.rx_bytes += bytes_of(chain.frames)
                 self.deliver(chain)
             self.post()
             count = ring.final_check_responses()

@@ -112,22 +112,22 @@ class Gather:
         while at < count and room > 0 and len(packets) < most:
             packet = last[data[at + ID_AT]]
             if packet is None or data[at : at + len(packet.slots)] != packet.slots:
-                packet = self.look_up(data, at // TX_SLOT_SIZE)
+                packet = self.look_up(data, at)
             at += len(packet.slots)
             packets.append(packet)
             room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
         return packets, at // TX_SLOT_SIZE
 
-    def look_up(self, data: bytes, pos: int) -> Packet:
-        """The packet that begins at slot `pos`."""
-        end = guess_end(data[FLAGS_AT::TX_SLOT_SIZE], pos)
-        packet = self.known.get(data[pos * TX_SLOT_SIZE : end * TX_SLOT_SIZE]) if end else None
+    def look_up(self, data: bytes, at: int) -> Packet:
+        """The packet that begins at byte `at`."""
+        end = guess_end(data, at, TX_SLOT_SIZE, FLAGS_AT)
+        packet = self.known.get(data[at:end]) if end else None
         if packet is None:
-            packet = next_packet(data, pos)
+            packet = next_packet(data, at // TX_SLOT_SIZE)
             if packet.error:
                 return packet
             remember(self.known, packet.slots, packet)
-        self.last[data[pos * TX_SLOT_SIZE + ID_AT]] = packet
+        self.last[data[at + ID_AT]] = packet
         return packet
 
 

@@ -29,17 +29,17 @@ def remember(known: dict[K, V], key: K, value: V) -> V:
     return value
 
 
-def guess_end(flags: bytes, at: int) -> int:  # hot
-    """Where what begins at slot `at` ends, if it has one extra at most; 0 when its end is not there. A guess to look it
-    up by: a wrong one is not known. `flags`: a byte a slot."""
-    count = len(flags)
-    more = flags[at] & NETTXF_more_data
-    if flags[at] & NETTXF_extra_info:
-        at += 1
-    at += 1
-    while more:  # a loop over bytes is compiled well, a search is not
+def guess_end(data: bytes, at: int, size: int, flags_at: int) -> int:  # hot
+    """Where in `data`, slots of `size` bytes whose flags are at `flags_at`, that ends which begins at byte `at`, if it
+    has one extra at most; 0 when its end is not there. A guess to look it up by: a wrong one is not known."""
+    count = len(data)
+    flags = data[at + flags_at]
+    at += size
+    if flags & NETTXF_extra_info:
+        at += size
+    while flags & NETTXF_more_data:  # a loop over bytes is compiled well, a search is not
         if at >= count:
             return 0
-        more = flags[at] & NETTXF_more_data
-        at += 1
+        flags = data[at + flags_at]
+        at += size
     return at

@@ -67,7 +67,7 @@ class CopyFetch:
                 else:
                     addr += skew
                     self.build(segments, addr, ops)
-                    fetched.append((packet.word, length, ((addr, length, DOMID_SELF, 0),)))
+                    fetched.append(own(packet.word, addr, length))
             placed.append(addr)
         self.packets, self.placed, self.failures = packets, placed, failures
         if ops and self.xen.copy_grants(ops) is not None:
