@@ -14,7 +14,7 @@ from xnet.abi.linux.virtio_net import VNET_HDR
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.edge import BURST, Pump, TapLink
 from xnet.engine.turn import Turn
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, MOST_PAGES, Chain, own
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, MOST_PAGES, Chain, Client, Sink, own
 from xnet.frame.arena import Arena
 from xnet.frame.ether import vnet_header
 from xnet.testing.frames import flaw, plain, tcp, udp
@@ -37,7 +37,7 @@ def wire() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-class Buffers:
+class Buffers(Sink):
     """A sink of a few buffers; published frames are what the machine got."""
 
     def __init__(self, room: int) -> None:
@@ -135,7 +135,7 @@ async def test_who_came_after_a_lone_frame_is_asked_at_once_the_next_time() -> N
         theirs.setblocking(False)
         pumps.append(Pump(loop, ours.fileno(), sink, turn))
         pumps[-1].stream_s = 0.0
-        pumps[-1].resume()
+        pumps[-1].link_ready()
     (one, other), (there, elsewhere) = pumps, [theirs for _, theirs in pairs]
     while one.follower is not other:  # a slow machine may need a second lesson
         there.send(PLAIN + plain(60))
@@ -167,7 +167,7 @@ async def test_a_burst_is_published_as_one_and_the_machine_runs_in_the_same_call
     pump.stream_s = ALWAYS
     for size in (60, 1514, 9000):
         theirs.send(PLAIN + plain(size))
-    pump.resume()
+    pump.link_ready()
     await passes()
     assert sink.published == [[(0, plain(60)), (0, plain(1514)), (0, plain(9000))]]
     assert turns == [1], "the turn came after the burst was published, once"
@@ -182,7 +182,7 @@ async def test_a_long_burst_lets_the_others_have_their_turn(wire: tuple[socket.s
     pump.stream_s = ALWAYS
     for i in range(BURST + 10):
         theirs.send(PLAIN + plain(60 + i))
-    pump.resume()
+    pump.link_ready()
     await passes(5)
     assert [len(burst) for burst in sink.published] == [BURST, 10]
     pump.close()
@@ -197,13 +197,13 @@ async def test_no_room_pauses_and_the_kernel_queues_until_it_is_resumed(
     pump.stream_s = ALWAYS
     for i in range(5):
         theirs.send(PLAIN + plain(60 + i))
-    pump.resume()
+    pump.link_ready()
     await passes()
     assert sink.frames == [plain(60), plain(61)]
     assert not pump.reading
     sink.room = 99
-    pump.resume()
-    pump.resume()
+    pump.link_ready()
+    pump.link_ready()
     await passes()
     assert sink.frames == [plain(60 + i) for i in range(5)]
     pump.close()
@@ -223,7 +223,7 @@ async def test_room_that_the_machine_makes_is_used_in_the_same_callback(
     pump.stream_s = ALWAYS
     for i in range(frames):
         theirs.send(PLAIN + plain(60 + i))
-    pump.resume()
+    pump.link_ready()
     pump.on_readable()
     assert [len(burst) for burst in sink.published] == [2, 2, 2, 1]
     assert pump.reading
@@ -235,13 +235,13 @@ async def test_a_paused_pump_reads_nothing(wire: tuple[socket.socket, socket.soc
     sink = Buffers(9)
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
     pump.stream_s = ALWAYS
-    pump.resume()
+    pump.link_ready()
     pump.pause()
     theirs.send(PLAIN + plain(60))
     await passes()
     assert sink.frames == []
     assert theirs.fileno() >= 0
-    pump.resume()
+    pump.link_ready()
     await passes()
     assert sink.frames == [plain(60)]
     pump.close()
@@ -252,10 +252,10 @@ async def test_a_pump_without_a_sink_stays_off_the_loop(wire: tuple[socket.socke
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
     pump.stream_s = ALWAYS
     theirs.send(PLAIN + plain(60))
-    pump.resume()
+    pump.link_ready()
     assert not pump.reading
     pump.sink = sink = Buffers(1)
-    pump.resume()
+    pump.link_ready()
     pump.sink = None
     pump.on_readable()
     assert not pump.reading
@@ -278,7 +278,7 @@ async def test_the_vnet_header_becomes_the_offload_word(wire: tuple[socket.socke
     pump = Pump(asyncio.get_running_loop(), wire[0].fileno(), sink, turn_of())
     pump.stream_s = ALWAYS
     wire[1].send(header + frame)
-    pump.resume()
+    pump.link_ready()
     await passes()
     assert sink.published == [[(word, frame)]]
     pump.close()
@@ -292,7 +292,7 @@ async def test_a_checksum_wish_that_netif_cannot_say_is_fulfilled(wire: tuple[so
     plain = udp(b"abc", blank=True)
     odd = plain[:12] + b"\x81\0\0\5" + plain[12:23] + b"\x84" + plain[24:]  # tagged, and no protocol we know
     wire[1].send(VNET_HDR.pack(1, 0, 0, 0, 38, 6) + odd)
-    pump.resume()
+    pump.link_ready()
     await passes()
     [[(word, frame)]] = sink.published
     assert word == 0
@@ -321,9 +321,9 @@ async def test_frames_are_written_behind_their_header(wire: tuple[socket.socket,
     pump = Pump(asyncio.get_running_loop(), ours.fileno(), None, turn_of())
     pump.stream_s = ALWAYS
     big = tcp(bytes(9000), blank=True)
-    pump.write_from(chain_of(plain(60), plain(5000)))
-    pump.write_from(chain_of(big, word=GSO4))
-    pump.write_from(chain_of(tcp(b"x", blank=True), word=CSUM_BLANK))
+    pump.rx(chain_of(plain(60), plain(5000)))
+    pump.rx(chain_of(big, word=GSO4))
+    pump.rx(chain_of(tcp(b"x", blank=True), word=CSUM_BLANK))
     assert read_all(theirs) == [
         PLAIN + plain(60), PLAIN + plain(5000), GSO_TCP4 + big, BLANK_TCP4 + tcp(b"x", blank=True),
     ]  # fmt: skip
@@ -341,7 +341,7 @@ async def test_a_frame_in_pieces_is_written_as_one(wire: tuple[socket.socket, so
     memory[PAGE_SIZE - cut : PAGE_SIZE] = frame[:cut]
     memory[2 * PAGE_SIZE : 2 * PAGE_SIZE + len(frame) - cut] = frame[cut:]
     pieces = ((PAGE_SIZE - cut, cut, 7, 1), (2 * PAGE_SIZE, len(frame) - cut, 7, 2))
-    pump.write_from(Chain(memoryview(memory), [(GSO4, len(frame), pieces)]))
+    pump.rx(Chain(memoryview(memory), [(GSO4, len(frame), pieces)]))
     assert read_all(theirs) == [GSO_TCP4 + frame]
     pump.close()
 
@@ -361,7 +361,7 @@ async def test_buffers_at_hand_are_written_behind_the_header_of_the_moment(
     for at, value in [(0, 0), (46, 0x80), (47, 0x90), (47, 0x10), (46, 0x50), (23, 17), (23, 6), (12, 0), (12, 8)]:
         if at:
             first[at] = value
-        pump.write_from(chain)
+        pump.rx(chain)
         one, other = read_all(theirs)
         assert one == vnet_header(GSO4, first, len(big)) + first
         assert other == BLANK_TCP4 + big
@@ -371,7 +371,7 @@ async def test_buffers_at_hand_are_written_behind_the_header_of_the_moment(
     pump.close()
 
 
-class Told:
+class Told(Client):
     """A link's client that counts what it is told."""
 
     def __init__(self) -> None:
@@ -481,15 +481,15 @@ async def test_a_device_that_is_down_loses_frames_by_name() -> None:
     fd = os.open("/proc/self/mem", os.O_RDWR)  # as a TAP that is down: EIO
     pump = Pump(asyncio.get_running_loop(), fd, None, turn_of())
     pump.stream_s = ALWAYS
-    pump.write_from(chain_of(plain(60), plain(61)))
+    pump.rx(chain_of(plain(60), plain(61)))
     assert pump.counters["write_device_down"] == 2
     assert pump.counters["written_frames"] == 0
     assert pump.room() > 0
     os.close(fd)
-    pump.write_from(chain_of(plain(60)))
+    pump.rx(chain_of(plain(60)))
     assert pump.counters["write_device_gone"] == 1
     pump.fd = os.open("/dev/full", os.O_WRONLY)
-    pump.write_from(chain_of(plain(60)))
+    pump.rx(chain_of(plain(60)))
     assert pump.counters[f"write_{errno.errorcode[errno.ENOSPC]}"] == 1
     os.close(pump.fd)
 
@@ -501,14 +501,14 @@ async def test_a_burst_becomes_a_chain_for_the_client(wire: tuple[socket.socket,
     ours, theirs = wire
     client = Told()
     link = tap_link(ours.fileno())
-    before = link.arena.free()
+    before = link.staging.arena.free()
     link.attach(client)
     theirs.send(PLAIN + plain(60))
     theirs.send(GSO_TCP4 + tcp(bytes(60000), blank=True))
     theirs.send(PLAIN + plain(61))
     await passes()
     assert client.received == [[(0, plain(60)), (GSO4, tcp(bytes(60000), blank=True)), (0, plain(61))]]
-    assert link.arena.free() == before, "staging memory is given back"
+    assert link.staging.arena.free() == before, "staging memory is given back"
     link.close()
 
 
@@ -522,7 +522,7 @@ async def test_more_than_the_staging_memory_holds_comes_in_several_chains(
     link.pump.pause()
     frames = [tcp(bytes([i]) * 40000, blank=True) for i in range(40)]
     sent = 0
-    link.pump.resume()
+    link.pump.link_ready()
     while sent < len(frames):
         try:
             theirs.send(GSO_TCP4 + frames[sent])

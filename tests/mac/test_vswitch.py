@@ -17,6 +17,7 @@ from xnet.frame import (
     Chain,
     Client,
     Frame,
+    Link,
     own,
 )
 from xnet.mac import Etherstub, LowerLink, MacError, Vnic
@@ -29,7 +30,7 @@ OTHER_GROUP = bytes.fromhex("01005e000007")
 IPV4 = b"\x08\x00"
 
 
-class Sink:
+class Sink(Client):
     """A client that keeps what it got."""
 
     def __init__(self) -> None:
@@ -50,18 +51,20 @@ class Sink:
         raise AssertionError("a vnic is always ready")
 
 
-class Wire(Sink):
+class Wire(Link):
     """An uplink that keeps what is sent."""
 
-    mtu = 1500
-    heads_only = False
-
     def __init__(self) -> None:
-        super().__init__()
+        self.mtu = 1500
+        self.heads_only = False
         self.client: Client | None = None
+        self.far = Sink()
 
     def tx(self, chain: Chain) -> None:
-        self.rx(chain)
+        self.far.rx(chain)
+
+    def room(self) -> int:
+        return 1
 
     def client_ready(self) -> None:
         raise AssertionError("a switch is always ready")
@@ -107,7 +110,7 @@ class House:
 
     def got(self) -> list[list[bytes]]:
         """What each vnic's client got, and last what the wire did."""
-        return [sink.frames for sink in [*self.sinks, self.wire]]
+        return [sink.frames for sink in [*self.sinks, self.wire.far]]
 
 
 # to, from the first of three vnics; then who gets it (W: the wire)
@@ -164,7 +167,7 @@ def test_nothing_is_learned() -> None:
     house.vnics[0].tx(burst(ether(B, sender=STRANGER)))
     house.vnics[1].tx(burst(ether(STRANGER, sender=B)))
     assert house.got()[0] == []
-    assert house.wire.frames == [ether(STRANGER, sender=B)]
+    assert house.wire.far.frames == [ether(STRANGER, sender=B)]
 
 
 # --- groups
@@ -181,7 +184,7 @@ def test_a_vnic_without_all_multicast_gets_broadcasts_and_what_it_joined() -> No
     picky.leave(OTHER_GROUP)
     house.switch.rx(burst(*frames))
     assert house.got()[1] == [frames[0], frames[2], frames[2]]
-    assert house.wire.frames == frames
+    assert house.wire.far.frames == frames
 
 
 # --- VLANs
@@ -197,7 +200,7 @@ def test_vlans_never_mix_and_tags_are_the_wires() -> None:
         [ether(C, C, sender=B), ether(BROADCAST, BROADCAST, sender=B)],
         [],
     ]
-    assert house.wire.frames == [ether(to, to, sender=B, vid=5, size=64) for to in (A, D, BROADCAST)]
+    assert house.wire.far.frames == [ether(to, to, sender=B, vid=5, size=64) for to in (A, D, BROADCAST)]
 
 
 def test_a_tagged_frame_from_the_wire_is_for_its_vlan_and_arrives_plain() -> None:
@@ -239,8 +242,8 @@ def test_a_tagged_frame_keeps_its_word_and_its_order_among_others() -> None:
     house = House((A, 5), (B, 5))
     frames = [ether(to, i) for i, to in enumerate((STRANGER, B, STRANGER, BROADCAST))]
     house.vnics[0].tx(burst(*frames, word=CSUM_BLANK | DATA_VALIDATED))
-    assert house.wire.frames == [ether(frames[i][:6], i, vid=5, size=64) for i in (0, 2, 3)]
-    assert house.wire.words == [CSUM_BLANK | DATA_VALIDATED] * 3
+    assert house.wire.far.frames == [ether(frames[i][:6], i, vid=5, size=64) for i in (0, 2, 3)]
+    assert house.wire.far.words == [CSUM_BLANK | DATA_VALIDATED] * 3
 
 
 @pytest.mark.parametrize(
@@ -259,7 +262,7 @@ def test_who_may_send_tags(port: tuple[bytes, int], vid: int, others: int, count
     counted = house.vnics[0].statistics()
     assert counted[counter] == 1
     assert counted["opackets"] + counted["txerrors"] == 1
-    assert house.wire.frames == [ether(STRANGER, vid=vid, size=64)] * counted["opackets"]
+    assert house.wire.far.frames == [ether(STRANGER, vid=vid, size=64)] * counted["opackets"]
 
 
 def test_alone_and_untagged_means_tags_pass_both_ways_but_a_vlans_vnic_sees_only_its_own() -> None:
@@ -280,7 +283,7 @@ def test_a_burst_to_one_place_is_passed_on_as_it_is() -> None:
         chain = burst(*(ether(to, i) for i in range(64)))
         house.vnics[0].tx(chain)
         for place in places:
-            assert [*house.sinks, house.wire][place].chains[-1] is chain
+            assert [*house.sinks, house.wire.far][place].chains[-1] is chain
     chain = burst(*(ether(B, i) for i in range(64)))
     house.switch.rx(chain)
     assert house.sinks[1].chains[-1] is chain
@@ -296,14 +299,14 @@ def test_a_mixed_burst_is_one_chain_for_each_place_in_order() -> None:
         for wanted in ((B, BROADCAST), (C, BROADCAST), (STRANGER, BROADCAST))
     ]
     assert [len(sink.chains) for sink in house.sinks] == [0, 1, 1]
-    assert len(house.wire.chains) == 1
+    assert len(house.wire.far.chains) == 1
 
 
 def test_an_empty_chain_reaches_nobody() -> None:
     house = House(A, B)
     house.vnics[0].tx(burst())
     house.switch.rx(burst())
-    assert [sink.chains for sink in [*house.sinks, house.wire]] == [[], [], []]
+    assert [sink.chains for sink in [*house.sinks, house.wire.far]] == [[], [], []]
 
 
 def test_a_client_may_answer_in_the_turn() -> None:
@@ -319,7 +322,7 @@ def test_a_client_may_answer_in_the_turn() -> None:
     house.vnics[0].tx(burst(ether(B, 1), ether(STRANGER), ether(B, 2)))
     assert echo.frames == [ether(B, 1), ether(B, 2)]
     assert house.got()[0] == [ether(A, 2, sender=B)]
-    assert house.wire.frames == [ether(STRANGER)]
+    assert house.wire.far.frames == [ether(STRANGER)]
 
 
 # --- sizes
@@ -361,7 +364,7 @@ def test_what_no_wire_of_this_mtu_carries_is_dropped(frame: bytes, word: int, co
     assert counted["oerrors"] == (counter == "oerrors")
     assert counted["opackets"] == len(house.sinks[1].frames)
     assert counted["obytes"] == sum(map(len, house.sinks[1].frames))
-    assert house.wire.frames == []
+    assert house.wire.far.frames == []
 
 
 def test_an_ethernet_header_in_pieces_is_refused_not_misread() -> None:
@@ -443,7 +446,7 @@ def test_the_wire_can_be_pulled_and_plugged() -> None:
     house.vnics[0].tx(burst(ether(STRANGER)))
     house.switch.connect(None)
     house.vnics[0].tx(burst(ether(STRANGER)))
-    assert (len(house.wire.frames), len(other.frames)) == (0, 1)
+    assert (len(house.wire.far.frames), len(other.far.frames)) == (0, 1)
     assert other.client is None
     assert house.vnics[0].statistics()["opackets"] == 2
 

@@ -294,7 +294,7 @@ def test_frames_that_come_while_the_frontend_works_are_found_by_its_final_check(
         if more:
             world.deliver(two, more.pop())
 
-    two.netfront.queue.deliver = rx  # type: ignore[union-attr]
+    two.wire.rx = rx  # type: ignore[method-assign]
     one.wire.send(plain(60))
     world.step()
     assert len(two.wire.received) == 6

@@ -53,7 +53,7 @@ def test_a_guest_reads_its_rx_pages_when_nobody_else_can_write_them(world: World
         during.append(given(two.guest))
         keep(chain)
 
-    two.netfront.queue.deliver = rx  # type: ignore[union-attr]
+    two.wire.rx = rx  # type: ignore[method-assign]
     one.wire.send(plain(10000))
     world.step()
     assert len(idle) - len(during[0]) == 3, "the three pages of the frame are the guest's own again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xnet.engine.xen_host import GuestDomain
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, Chain
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, Chain, Client, Link
 from xnet.mac import Switch, Vnic
 from xnet.netif import Features
 from xnet.testing import FrontByHand, Vif, World
@@ -148,13 +148,12 @@ def test_the_header_is_the_one_that_was_looked_at(world: World) -> None:
     assert two.wire.received == [(0, frame)]
 
 
-class Uplink:
+class Uplink(Link):
     """A wire that needs all of a frame."""
 
-    mtu = 9000
-    heads_only = False
-
     def __init__(self) -> None:
+        self.mtu = 9000
+        self.heads_only = False
         self.sent: list[bytes] = []
 
     def tx(self, chain: Chain) -> None:
@@ -166,7 +165,7 @@ class Uplink:
 
     def client_ready(self) -> None: ...
 
-    def attach(self, client: object) -> None: ...
+    def attach(self, client: Client | None) -> None: ...
 
 
 @pytest.mark.parametrize("vid", [0, 7])

@@ -6,7 +6,7 @@ that becomes a chain for the link's client.
 
 A burst ends at EAGAIN, after BURST frames, or when the sink has no room. Then the sink publishes it and the run queue
 is drained within the same callback (`turn`), so that a frame walks through the whole machine without waiting for
-another pass of the event loop. A sink without room takes the reader off the loop, and `resume` puts it back: the
+another pass of the event loop. A sink without room takes the reader off the loop, and `link_ready` puts it back: the
 namespace's kernel queues and drops meanwhile, as on a real host. A frame after a pause is read alone; behind it comes
 the pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
 
@@ -21,12 +21,12 @@ import errno
 import os
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.turn import Turn
-from xnet.frame import MOST_PAGES, Buffers, Chain, Client, Frame, own, pages_of
+from xnet.frame import MOST_PAGES, Buffers, Chain, Client, Frame, Link, Sink, own, pages_of
 from xnet.frame.arena import Arena
 from xnet.frame.ether import SHAPED, VNET_PLAIN, header_shape, header_word, offload_word, shaped_header, vnet_header
 from xnet.frame.offload import finish_checksum
@@ -45,20 +45,7 @@ FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
 BURST_BYTES: Final = 16 * FRAME_MAX
 
 
-class Sink(Protocol):
-    """Where a pump puts the frames it reads."""
-
-    def reserve(self) -> memoryview | None:
-        """Memory for the largest frame, or None: no room now."""
-
-    def commit(self, word: int, length: int) -> None:
-        """The memory reserved last holds a frame."""
-
-    def flush(self) -> None:
-        """The burst is over; nothing may have been committed."""
-
-
-class Pump:
+class Pump(Client):
     """One TAP fd on the loop. `turn` drains the run queue."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink | None, turn: Turn) -> None:
@@ -93,7 +80,7 @@ class Pump:
         """All of them."""
         return {"read_frames": self.read_frames, "written_frames": self.written_frames} | self.others
 
-    def resume(self) -> None:
+    def link_ready(self) -> None:
         """Read (again): the sink has room."""
         if not self.reading and self.fd >= 0 and self.sink is not None:
             self.reading = True
@@ -141,13 +128,13 @@ class Pump:
             return 0
         turn = self.turn
         turn.held = True
-        readv, reserve, commit = os.readv, sink.reserve, sink.commit
+        readv = os.readv
         done = fresh = 0
         # a lone frame after a pause is likely to be alone: do not ask for another, the loop will say if there is one
         burst = BURST if perf_counter() - self.left_at < self.stream_s else 1
         try:
             while done < burst:
-                view = reserve()
+                view = sink.reserve()
                 if view is None:
                     if fresh:
                         fresh = 0
@@ -165,7 +152,7 @@ class Pump:
                     self.seen = bytes(header)
                     self.seen_word = header_word(self.seen)
                 word = self.seen_word
-                commit(word if word >= 0 else complete(self.seen, view, length), length)
+                sink.commit(word if word >= 0 else complete(self.seen, view, length), length)
                 done += 1
                 fresh += 1
         except BlockingIOError:
@@ -189,7 +176,7 @@ class Pump:
         """Frames the fd takes now."""
         return 0 if self.held else ROOM
 
-    def write_from(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
+    def rx(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
         """Write a chain's frames; what the fd refuses is dropped by name."""
         fd, writev = self.fd, os.writev
         frames, ready = chain.frames, chain.buffers
@@ -269,8 +256,8 @@ def complete(header: bytes, view: memoryview, length: int) -> int:
     return word
 
 
-class TapLink:
-    """A TAP of dom0 as a Link: the vif of xnbu, or the uplink under a switch. It is its own pump's sink."""
+class TapLink(Link):
+    """A TAP of dom0 as a Link: the vif of xnbu, or the uplink under a switch."""
 
     def __init__(
         self,
@@ -284,19 +271,13 @@ class TapLink:
     ) -> None:
         self.mtu = mtu
         self.heads_only = False
-        self.memory = memory
-        self.arena = arena
-        self.client: Client | None = None
-        self.chain = Chain(memory)
-        self.base = self.top = self.mark = -1
-        self.left = 0
-        """Pages the client still takes of this burst."""
-        self.pump = Pump(loop, fd, self, turn)
+        self.staging = Staging(memory, arena)
+        self.pump = Pump(loop, fd, self.staging, turn)
         self.pump.drained = self.drained
 
     def tx(self, chain: Chain) -> None:
         """Frames for the fd."""
-        self.pump.write_from(chain)
+        self.pump.rx(chain)
 
     def room(self) -> int:
         """Frames that tx takes now."""
@@ -304,23 +285,39 @@ class TapLink:
 
     def attach(self, client: Client | None) -> None:
         """Plug the client in and read for it, or out."""
-        self.client = client
+        self.staging.client = client
         if client is None:
             self.pump.pause()
         else:
-            self.pump.resume()
+            self.pump.link_ready()
 
     def client_ready(self) -> None:
         """The client has buffers again."""
-        if self.client is not None:
-            self.pump.resume()
+        if self.staging.client is not None:
+            self.pump.link_ready()
 
     def drained(self) -> None:
         """The fd, once full, takes frames again."""
-        if self.client is not None:
-            self.client.link_ready()
+        if self.staging.client is not None:
+            self.staging.client.link_ready()
 
-    # --- the pump's sink
+    def close(self) -> None:
+        """Leave the loop; the TAP is its owner's to close."""
+        self.attach(None)
+        self.pump.close()
+
+
+class Staging(Sink):
+    """What a TAP of dom0 sends, in staging memory on its way to the link's client."""
+
+    def __init__(self, memory: memoryview, arena: Arena) -> None:
+        self.memory = memory
+        self.arena = arena
+        self.client: Client | None = None
+        self.chain = Chain(memory)
+        self.base = self.top = self.mark = -1
+        self.left = 0
+        """Pages the client still takes of this burst."""
 
     def reserve(self) -> memoryview | None:  # hot
         """Staging memory for one frame, while client and burst have room."""
@@ -356,8 +353,3 @@ class TapLink:
                 self.client.rx(chain)
         self.base = -1
         self.arena.release(self.mark)
-
-    def close(self) -> None:
-        """Leave the loop; the TAP is its owner's to close."""
-        self.attach(None)
-        self.pump.close()

@@ -9,6 +9,7 @@ from xnet.engine.edge import Pump
 from xnet.engine.lab import DomainSpec, VifSpec
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain
+from xnet.frame import Client
 from xnet.frame.offload import Accepts
 from xnet.host.netlink import Netlink
 from xnet.host.netns import NamespaceFds
@@ -29,8 +30,7 @@ class GuestNic:
     ) -> None:
         self.tap = tap
         self.pump = Pump(loop, tap.fd, None, turn)
-        self.rx = self.pump.write_from
-        self.ready = self.pump.resume
+        self.device: Client = self.pump
         self.mtu = mtu
         """What was configured."""
         self.set_mtu = set_mtu
@@ -41,7 +41,7 @@ class GuestNic:
         self.tap.set_offload(accepts.csum4 or accepts.csum6, accepts.gso4, accepts.gso6)
         self.set_mtu(self.tap.name, usable_mtu(self.mtu, accepts))
         self.pump.sink = queue
-        self.pump.resume()
+        self.pump.link_ready()
 
     def carrier(self, on: bool) -> None:
         """The cable is in when the backend is Connected."""

@@ -35,7 +35,7 @@ from xnet.frame.ether import (
     vnet_header,
     wire_length,
 )
-from xnet.frame.link import MOST_PAGES, Client, Link, pages_of
+from xnet.frame.link import MOST_PAGES, Client, Link, Sink, pages_of
 from xnet.frame.offload import Accepts, finish_checksum, fit, segment
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "Frame",
     "Link",
     "Piece",
+    "Sink",
     "bytes_of",
     "finish_checksum",
     "fit",

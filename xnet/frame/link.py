@@ -1,13 +1,19 @@
-"""Link: the only door between devices.
+"""Link, the only door between devices, with a Client on this side of it; and Sink, where what a device sends goes in.
 
 tx is away from the guest, rx toward it, on every floor. A netback hands its guest's frames to ``link.tx``; what comes
 back enters by ``netback.rx``: the netback is the link's client. A vnic, a TAP in a bridge, or anything that wraps a
 Link (a tap for captures, a fault, a limit) is a Link too.
+
+They are base classes, not Protocols: compiled code calls their methods without a look for the name, which a lone frame
+would pay a dozen times.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.frame.chain import Chain
@@ -21,20 +27,25 @@ def pages_of(length: int) -> int:
     return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + 1
 
 
-class Client(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Client(ABC):
     """Who sits at the guest's end of a Link."""
 
+    @abstractmethod
     def rx(self, chain: Chain) -> None:
         """Frames toward the guest. Always accepts: queue within a bound, drop by name past it."""
 
+    @abstractmethod
     def room(self) -> int:
         """Pages of frames that rx takes now without queueing (`pages_of`). A switch does not ask, a single wire may."""
 
+    @abstractmethod
     def link_ready(self) -> None:
         """The link, once without room, has it again."""
 
 
-class Link(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Link(ABC):
     """Where a guest's frames go."""
 
     mtu: int
@@ -42,14 +53,35 @@ class Link(Protocol):
     heads_only: bool
     """It looks no further than the first page of a frame: the rest may be left behind (`Chain.fetched`)."""
 
+    @abstractmethod
     def tx(self, chain: Chain) -> None:
         """Frames away from the guest; the chain is lent until the call returns."""
 
+    @abstractmethod
     def room(self) -> int:
         """Frames that tx takes now; 0: wait for the client's `link_ready`."""
 
+    @abstractmethod
     def client_ready(self) -> None:
         """The client, once without room, has it again."""
 
+    @abstractmethod
     def attach(self, client: Client | None) -> None:
         """Plug the guest's end in, or out with None; frames for nobody are dropped by name."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sink(ABC):
+    """Where frames that are read from a device are put."""
+
+    @abstractmethod
+    def reserve(self) -> memoryview | None:
+        """Memory for the largest frame, or None: no room now."""
+
+    @abstractmethod
+    def commit(self, word: int, length: int) -> None:
+        """The memory reserved last holds a frame."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """The burst is over; nothing may have been committed."""

@@ -10,9 +10,10 @@ them into the table, `end_grant` takes them out again when no one uses them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 CopyOp = tuple[int, int, int, int, int, int, int, int]
 """One GNTTABOP_copy: (src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags).
@@ -45,7 +46,7 @@ class Mapping:
     addr: int
 
 
-class Xen(Protocol):
+class Xen(ABC):
     """One domain's door to the hypervisor. Numbers in bytes; addresses count in `window`."""
 
     domid: int
@@ -53,59 +54,77 @@ class Xen(Protocol):
     capabilities: Capabilities
 
     # --- memory
+    @abstractmethod
     def alloc_pages(self, count: int) -> int:
         """Address of `count` contiguous own pages, zeroed. HypercallError ENOMEM when the domain has no such run."""
 
+    @abstractmethod
     def free_pages(self, addr: int, count: int) -> None:
         """Give pages back to the domain's allocator; they must not be granted any more."""
 
     # --- grants given
+    @abstractmethod
     def alloc_grefs(self, count: int) -> int:
         """First of `count` consecutive unused grant references. HypercallError ENOSPC when the table is full."""
 
+    @abstractmethod
     def free_grefs(self, first: int, count: int) -> None:
         """Give references back; their entries must be ended."""
 
+    @abstractmethod
     def prepare_grants(self, domid: int, addr: int, count: int, *, readonly: bool) -> bytes:
         """Ready-made entries (8 bytes each) that let `domid` access `count` own pages from `addr` on."""
 
+    @abstractmethod
     def grant(self, first: int, entries: bytes | memoryview) -> None:
         """Put ready entries into the table from reference `first` on."""
 
+    @abstractmethod
     def end_grant(self, first: int, entries: bytes | memoryview) -> bool:
         """Take those entries out; False, and nothing done, while any of them is in use by the other end."""
 
     # --- grants used
+    @abstractmethod
     def map_grants(self, domid: int, refs: Sequence[int], *, readonly: bool) -> list[Mapping | int]:
         """Map foreign pages at consecutive addresses of the window; per reference a Mapping, or the GNTST status."""
 
+    @abstractmethod
     def unmap_grants(self, handles: Sequence[int]) -> list[int]:
         """Unmap; a GNTST status each."""
 
+    @abstractmethod
     def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:
         """Run copies in order. None when all went well, else a GNTST status for each."""
 
     # --- event channels
+    @abstractmethod
     def alloc_unbound(self, remote: int) -> int:
         """A new port that domain `remote` may bind to. HypercallError ENOSPC, ESRCH."""
 
+    @abstractmethod
     def bind_interdomain(self, remote: int, remote_port: int) -> int:
         """A local port bound to the other's unbound one, at once pending. HypercallError EINVAL, ENOSPC, ESRCH."""
 
+    @abstractmethod
     def set_handler(self, port: int, handler: Callable[[], None] | None) -> None:
         """Who is called, from the run queue, when the port was sent to."""
 
+    @abstractmethod
     def send(self, port: int) -> None:
         """Set the other end's pending bit; several before it looks are one. HypercallError EINVAL."""
 
+    @abstractmethod
     def close_port(self, port: int) -> None:
         """Close; the other end's port becomes unbound again."""
 
+    @abstractmethod
     def mask(self, port: int) -> None:
         """Hold events of this port back; they stay pending."""
 
+    @abstractmethod
     def unmask(self, port: int) -> None:
         """Let them through, the held one at once."""
 
+    @abstractmethod
     def console(self, text: str) -> None:
         """A line for the hypervisor's console ring (HYPERVISOR_console_io)."""

@@ -38,7 +38,7 @@ from xnet.abi.xen.grant_table import (
     GTF_writing,
 )
 from xnet.errors import HypercallError
-from xnet.hv.api import Capabilities, CopyOp, Mapping
+from xnet.hv.api import Capabilities, CopyOp, Mapping, Xen
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
 from xnet.hv.ports import Ports, PortTable
@@ -72,7 +72,7 @@ class Hypercalls(Protocol):
     def report(self, domid: int, error: Exception) -> None: ...
 
 
-class Domain:
+class Domain(Xen):
     """See `api.Xen` for the calls. Made and buried by the hypervisor only."""
 
     def __init__(

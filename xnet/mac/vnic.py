@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from xnet.frame import Chain, Client, Frame, bytes_of
-from xnet.mac.vswitch import Switch
+from xnet.mac.vswitch import Port, Switch
 
 ROOM: Final = 1 << 16
 """Frames a vnic always takes: a switch port accepts, and its receivers drop by name."""
 
 
-class Vnic:
+class Vnic(Port):
     """One port of a switch. It is in the table from its making until `close`, with a client or without.
 
     ``ipackets rbytes``   frames and bytes toward the client, ``opackets obytes`` away from it: a frame that is not

@@ -16,11 +16,12 @@ Source: illumos, mac_tx and mac_rx (2009).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from struct import Struct
-from typing import Final, Protocol
+from typing import Final
 
 from xnet.errors import XnetError
-from xnet.frame import ETH_HLEN, Chain, Frame, Link, Piece, head, is_multicast, own, wire_length
+from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, Piece, head, is_multicast, own, wire_length
 from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
 
 ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
@@ -37,7 +38,7 @@ class MacError(XnetError):
     """A link or vnic cannot be as asked; the message ends in dladm's own words."""
 
 
-class Port(Protocol):
+class Port(Link):
     """What the switch knows of a vnic."""
 
     name: str
@@ -48,9 +49,11 @@ class Port(Protocol):
     joined: set[bytes]
     counters: dict[str, int]
 
+    @abstractmethod
     def sent(self, frames: list[Frame]) -> None:
         """Count frames that were its to send."""
 
+    @abstractmethod
     def rx(self, chain: Chain) -> None:
         """Frames toward the guest."""
 
@@ -59,7 +62,7 @@ Lanes = dict[Port, list[Frame]]
 """Frames of one burst by receiver."""
 
 
-class Switch:
+class Switch(Client):
     """The table and who is in it. It is the uplink's client: `rx` is what comes from the wire.
 
     ``ipackets opackets``: frames from and to the wire. ``unknown``: came for nobody here. ``ierrors``: came without a

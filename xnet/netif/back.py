@@ -12,7 +12,6 @@ connection gone. A frontend whose directory is gone, or that closes while ``onli
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 from xnet.abi.xen import PAGE_SIZE
@@ -228,8 +227,8 @@ class Netback(Device):
             fetcher=CopyFetch(xen, self.peer, self.arena, self.link.heads_only) if copy else MapFetch(xen, self.peer),
             arena=self.arena,
             accepts=self.accepts,
-            notify_tx=partial(xen.send, tx_port),
-            notify_rx=partial(xen.send, rx_port),
+            tx_port=tx_port,
+            rx_port=rx_port,
             fail=self.rogue,
             counters=self.counters,
             notified=notified,

@@ -17,7 +17,7 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import MOST_PAGES, Chain, Frame, Link, bytes_of, own
+from xnet.frame import MOST_PAGES, Chain, Client, Frame, Link, bytes_of, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
@@ -40,7 +40,7 @@ STATUS_AT: Final = 6
 """Where the status is in an rx response."""
 
 
-class BackQueue:
+class BackQueue(Client):
     """One connected queue. The rings are mapped and the ports bound by the device; `fail` is told of a rogue peer."""
 
     def __init__(
@@ -54,8 +54,8 @@ class BackQueue:
         fetcher: CopyFetch | MapFetch,
         arena: Arena,
         accepts: Accepts,
-        notify_tx: Callable[[], None],
-        notify_rx: Callable[[], None],
+        tx_port: int,
+        rx_port: int,
         fail: Callable[[str], None],
         counters: Counters,
         notified: bool = True,
@@ -72,8 +72,8 @@ class BackQueue:
         self.scatter = Scatter()
         self.arena = arena
         self.accepts = accepts
-        self.notify_tx = notify_tx
-        self.notify_rx = notify_rx
+        self.tx_port = tx_port
+        self.rx_port = rx_port
         self.counters = counters
         self.waiting: deque[tuple[int, bytes, int]] = deque()
         self.waiting_bytes = 0
@@ -144,7 +144,7 @@ class BackQueue:
         ring = self.tx_ring
         ring.add_responses(answers)
         if ring.push_responses():
-            self.notify_tx()
+            self.xen.send(self.tx_port)
             self.counters.tx_notified += 1
         else:
             self.counters.tx_suppressed += 1
@@ -239,7 +239,7 @@ class BackQueue:
         counters.rx_bytes += size
         counters.rx_slots += slots
         if ring.push_responses():
-            self.notify_rx()
+            self.xen.send(self.rx_port)
             counters.rx_notified += 1
         else:
             counters.rx_suppressed += 1

@@ -9,11 +9,10 @@ backend comes back to InitWait, or `open` is called, it starts again from Initia
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Protocol
 
 from xnet.abi.xen.xenbus import XenbusState
-from xnet.frame import Chain
+from xnet.frame import Client
 from xnet.frame.offload import Accepts
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
@@ -31,6 +30,9 @@ ENODEV = 19
 class Nic(Protocol):
     """The guest's network interface above the frontend: the TAP and its kernel."""
 
+    device: Client
+    """Who takes the guest's frames, and is told when the queue, once full, has room."""
+
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The queue may be filled from now on, with what `accepts` says."""
 
@@ -39,12 +41,6 @@ class Nic(Protocol):
 
     def disconnected(self) -> None:
         """Touch the queue no more."""
-
-    def ready(self) -> None:
-        """The queue, once full, has room."""
-
-    def rx(self, chain: Chain) -> None:
-        """Frames for the guest."""
 
 
 class Netfront(Device):
@@ -141,10 +137,9 @@ class Netfront(Device):
         queue = FrontQueue(
             xen,
             self.peer,
-            deliver=self.nic.rx,
-            ready=self.nic.ready,
-            notify_tx=partial(xen.send, tx_port),
-            notify_rx=partial(xen.send, rx_port),
+            device=self.nic.device,
+            tx_port=tx_port,
+            rx_port=rx_port,
             counters=self.counters,
         )
         self.queue = queue

@@ -13,7 +13,6 @@ the backend still holds the page means a broken backend (XSA-396): BadRing, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
@@ -33,7 +32,8 @@ from xnet.frame import (
     DATA_VALIDATED,
     GSO_TYPE_MASK,
     MOST_PAGES,
-    Chain,
+    Client,
+    Sink,
     bytes_of,
 )
 from xnet.frame.ether import ETH_P_IPV6, ip_end, network, transport
@@ -52,7 +52,7 @@ TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
 
 
-class FrontQueue:
+class FrontQueue(Sink):
     """Rings, pages and grants of one queue; made for a connect, given up by `close`."""
 
     def __init__(
@@ -60,17 +60,15 @@ class FrontQueue:
         xen: Xen,
         backend: int,
         *,
-        deliver: Callable[[Chain], None],
-        ready: Callable[[], None],
-        notify_tx: Callable[[], None],
-        notify_rx: Callable[[], None],
+        device: Client,
+        tx_port: int,
+        rx_port: int,
         counters: Counters,
     ) -> None:
         self.xen = xen
-        self.deliver = deliver
-        self.ready = ready
-        self.notify_tx = notify_tx
-        self.notify_rx = notify_rx
+        self.device = device
+        self.tx_port = tx_port
+        self.rx_port = rx_port
         self.counters = counters
         self.accepts = Accepts()
         """What the backend takes; set before the first frame."""
@@ -222,7 +220,7 @@ class FrontQueue:
         if not ring.unpushed():
             return
         if ring.push_requests():
-            self.notify_tx()
+            self.xen.send(self.tx_port)
             self.counters.tx_notified += 1
         else:
             self.counters.tx_suppressed += 1
@@ -236,7 +234,7 @@ class FrontQueue:
             count = ring.final_check_responses()
         if not self.in_flight and not self.unsent:
             self.tx_head, self.tx_clear = 0, TX_PAGES  # the pages used last are the ones in the cache
-        self.ready()
+        self.device.link_ready()
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""
@@ -307,7 +305,7 @@ class FrontQueue:
             count -= run
             first = 0
         if ring.push_requests():
-            self.notify_rx()
+            self.xen.send(self.rx_port)
             self.counters.rx_notified += 1
         else:
             self.counters.rx_suppressed += 1
@@ -328,7 +326,7 @@ class FrontQueue:
                 counters.rx_packets += packets
                 counters.rx_slots += count
                 counters.rx_bytes += bytes_of(chain.frames)
-                self.deliver(chain)
+                self.device.rx(chain)
             self.post()
             count = ring.final_check_responses()
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.xen_host import GuestDomain, XenHost
-from xnet.frame import Chain, Client, own
+from xnet.frame import Chain, Client, Link, own
 from xnet.frame.offload import Accepts
 from xnet.host.memory import MachineMemory
 from xnet.netif import Features, FrontQueue, Netback, Netfront
@@ -29,7 +29,7 @@ Sent = tuple[int, bytes]
 """(offload word, frame)."""
 
 
-class Wire:
+class Wire(Client):
     """A guest's network card in a test: the frontend's nic."""
 
     def __init__(self) -> None:
@@ -37,6 +37,7 @@ class Wire:
         self.accepts = Accepts()
         self.up = False
         self.received: list[Sent] = []
+        self.device: Client = self
 
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The frontend is Connected."""
@@ -50,8 +51,12 @@ class Wire:
         """No queue any more."""
         self.queue, self.up = None, False
 
-    def ready(self) -> None:
+    def link_ready(self) -> None:
         """The queue has room again."""
+
+    def room(self) -> int:
+        """Always."""
+        return 1 << 16
 
     def rx(self, chain: Chain) -> None:
         """Keep what arrives."""
@@ -72,7 +77,7 @@ class Wire:
         return done
 
 
-class Hub:
+class Hub(Link):
     """A backend's link in a test. `peers` get what the guest sends; `sent` keeps a copy, unless it is `heads_only`."""
 
     def __init__(self, heads_only: bool = False) -> None:
