@@ -19,7 +19,7 @@ from xnet.abi.xen import DOMID_SELF, PAGE_SIZE
 from xnet.abi.xen import grant_table as gt
 from xnet.host.memory import MachineMemory
 from xnet.hv import Domain, Hypervisor, Mapping
-from xnet.hv.api import COPY_RUN
+from xnet.hv.api import COPY_RUN, CopyOp
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -263,7 +263,7 @@ class Grants(RuleBasedStateMachine):
                 size = data.draw(st.sampled_from([4097, 8192, 12288]))
                 ops.append((src, src_domid, 0, dst, dst_domid, 0, size, flags | COPY_RUN))
         wanted = [self.copy_run(user, op) if op[7] & COPY_RUN else self.copy_one(user, op) for op in ops]
-        assert user.domain.copy_grants(ops) == (wanted if any(wanted) else None)
+        assert user.domain.copy_grants([CopyOp(*op) for op in ops]) == (wanted if any(wanted) else None)
 
     @rule(
         slot=slots, page=st.integers(0, PAGES - 1), where=st.integers(0, 4000), text=st.binary(min_size=1, max_size=9)

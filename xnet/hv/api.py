@@ -2,7 +2,8 @@
 
 `Xen` is one domain's side of it: its memory window, the grants it gives, the grants it uses, its event channels.
 An emulated domain (`xnet.hv.domain.Domain`) implements it; a process on a real Xen could, over /dev/xen/*, which is
-why local memory is named by address in the own window and never by machine frame.
+why local memory is named by address in the own window and never by machine frame. A base class for the reason that
+`frame.link` gives.
 
 Grants are written in runs, for speed: `prepare_grants` makes the ready bytes for a run of pages once, `grant` puts
 them into the table, `end_grant` takes them out again when no one uses them.
@@ -15,17 +16,43 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-CopyOp = tuple[int, int, int, int, int, int, int, int]
-"""One GNTTABOP_copy: (src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags).
-
-``src`` and ``dst`` are a grant reference where flags say so (GNTCOPY_source_gref, GNTCOPY_dest_gref), else a page
-number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
-"""
+from mypy_extensions import mypyc_attr
 
 COPY_RUN: Final = 0x8000
 """Flag of a CopyOp, ours: it stands for as many ops as `length` needs pages, on consecutive references or pages on both
 sides, each from offset 0. All of them are checked as the single ops they stand for; the status is the first failure's.
 """
+
+
+@mypyc_attr(acyclic=True)
+class CopyOp:
+    """One GNTTABOP_copy.
+
+    ``src`` and ``dst`` are a grant reference where flags say so (GNTCOPY_source_gref, GNTCOPY_dest_gref), else a page
+    number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
+    """
+
+    __slots__ = ("dst", "dst_domid", "dst_offset", "flags", "length", "src", "src_domid", "src_offset")
+
+    def __init__(
+        self,
+        src: int,
+        src_domid: int,
+        src_offset: int,
+        dst: int,
+        dst_domid: int,
+        dst_offset: int,
+        length: int,
+        flags: int,
+    ) -> None:
+        self.src = src
+        self.src_domid = src_domid
+        self.src_offset = src_offset
+        self.dst = dst
+        self.dst_domid = dst_domid
+        self.dst_offset = dst_offset
+        self.length = length
+        self.flags = flags
 
 
 @dataclass(slots=True, frozen=True)
@@ -93,7 +120,7 @@ class Xen(ABC):
         """Unmap; a GNTST status each."""
 
     @abstractmethod
-    def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:
+    def copy_grants(self, ops: list[CopyOp]) -> list[int] | None:
         """Run copies in order. None when all went well, else a GNTST status for each."""
 
     # --- event channels

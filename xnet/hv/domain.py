@@ -232,7 +232,7 @@ class Domain(Xen):
             self._foreign.give(pfn, n)
         return statuses
 
-    def copy_grants(self, ops: Sequence[CopyOp]) -> list[int] | None:
+    def copy_grants(self, ops: list[CopyOp]) -> list[int] | None:
         """See `api.Xen`."""
         self._alive()
         self.grant_table.hypercalls += 1

@@ -136,7 +136,7 @@ class GrantOps:
             return 0, 0, GNTST_permission_denied
         return len(table.frames), table.max_frames, GNTST_okay
 
-    def copy(self, caller: GrantTable, ops: Sequence[CopyOp]) -> list[int] | None:  # hot: <= 0.8 us an op
+    def copy(self, caller: GrantTable, ops: list[CopyOp]) -> list[int] | None:  # hot: <= 0.8 us an op
         """Run copies in order: None when all went well, else a GNTST status for each.
 
         Longer than 40 lines because a call per op would double its price. An op that is plainly right is checked here;
@@ -158,7 +158,8 @@ class GrantOps:
         copied = more = 0
         statuses: list[int] | None = None
         for i, op in enumerate(ops):
-            src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags = op
+            src, src_domid, dst, dst_domid = op.src, op.src_domid, op.dst, op.dst_domid
+            length, flags = op.length, op.flags
             if flags & COPY_RUN and length > PAGE:
                 count = length + PAGE - 1 >> SHIFT
                 if flags & FROM_GREF:
@@ -184,6 +185,7 @@ class GrantOps:
                     continue
                 more += count - 1
             else:
+                src_offset, dst_offset = op.src_offset, op.dst_offset
                 src_mfn = dst_mfn = nframes
                 if flags & FROM_GREF:
                     if src_domid != last_source:
@@ -310,23 +312,25 @@ class GrantOps:
 
     def _copy_singly(self, caller: GrantTable, op: CopyOp) -> int:
         """Run the ops that one stands for, one by one: the first failure's status."""
-        src, src_domid, _, dst, dst_domid, _, length, flags = op
-        count = (length + PAGE - 1) >> SHIFT
+        count, flags = op.length + PAGE - 1 >> SHIFT, op.flags & ~COPY_RUN
         if count > MAX_RUN:
             return GNTST_bad_copy_arg
-        sizes = [PAGE] * (count - 1) + [length - (count - 1) * PAGE]
+        sizes = [PAGE] * (count - 1) + [op.length - (count - 1) * PAGE]
         statuses = self.copy(
             caller,
-            [(src + i, src_domid, 0, dst + i, dst_domid, 0, size, flags & ~COPY_RUN) for i, size in enumerate(sizes)],
+            [
+                CopyOp(op.src + i, op.src_domid, 0, op.dst + i, op.dst_domid, 0, size, flags)
+                for i, size in enumerate(sizes)
+            ],
         )
         return next((status for status in statuses or () if status), GNTST_okay)
 
     def _check_slowly(self, caller: GrantTable, op: CopyOp) -> tuple[int, int, int]:
         """(status, source address, destination address) of one op, by all the rules in Xen's order."""
-        src, src_domid, src_offset, dst, dst_domid, dst_offset, length, flags = op
+        src, src_domid, dst, dst_domid, length = op.src, op.src_domid, op.dst, op.dst_domid, op.length
         if length == 0:
             return GNTST_okay, 0, 0
-        from_gref, to_gref = bool(flags & FROM_GREF), bool(flags & TO_GREF)
+        from_gref, to_gref = bool(op.flags & FROM_GREF), bool(op.flags & TO_GREF)
         status = self._may_name(src_domid, from_gref) or self._may_name(dst_domid, to_gref)
         if status:
             return status, 0, 0
@@ -340,9 +344,9 @@ class GrantOps:
             return dst_mfn, 0, 0
         if to_gref:
             self._table(caller, dst_domid).unpin(dst, write=True)
-        if length < 0 or not (0 <= src_offset <= PAGE - length and 0 <= dst_offset <= PAGE - length):
+        if length < 0 or not (0 <= op.src_offset <= PAGE - length and 0 <= op.dst_offset <= PAGE - length):
             return GNTST_bad_copy_arg, 0, 0
-        return GNTST_okay, (src_mfn << SHIFT) + src_offset, (dst_mfn << SHIFT) + dst_offset
+        return GNTST_okay, (src_mfn << SHIFT) + op.src_offset, (dst_mfn << SHIFT) + op.dst_offset
 
     def _may_name(self, domid: int, gref: bool) -> int:
         """Status of naming a domain in a copy: own frames only as DOMID_SELF, grants of the living only."""

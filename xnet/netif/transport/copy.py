@@ -61,7 +61,9 @@ class CopyFetch:
                 if addr < 0:
                     failures[index] = (NO_MEMORY, [])
                 elif heads_only and size > PAGE_SIZE:
-                    ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref))
+                    ops.append(
+                        CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref)
+                    )
                     later = (addr + PAGE_SIZE, length - PAGE_SIZE, domid, gref + 1)
                     fetched.append((packet.word, length, ((addr, PAGE_SIZE, DOMID_SELF, 0), later)))
                 else:
@@ -80,7 +82,9 @@ class CopyFetch:
         ops: list[CopyOp] = []
         for _, _, pieces in frames:
             for addr, size, domid, gref in pieces[1:]:
-                ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN))
+                ops.append(
+                    CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN)
+                )
         if not ops or self.xen.copy_grants(ops) is None:
             return [own(word, pieces[0][0], length) for word, length, pieces in frames]
         return [frame for _, _, pieces in frames for frame in self.fetch_again(self.placed.index(pieces[0][0]))]
@@ -94,13 +98,17 @@ class CopyFetch:
             at = addr & PAGE_MASK
             fits = PAGE_SIZE - at
             if size > PAGE_SIZE:
-                ops.append((gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN))
+                ops.append(
+                    CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN)
+                )
             elif size <= fits:
-                ops.append((gref, domid, offset, addr >> PAGE_SHIFT, DOMID_SELF, at, size, GNTCOPY_source_gref))
+                ops.append(CopyOp(gref, domid, offset, addr >> PAGE_SHIFT, DOMID_SELF, at, size, GNTCOPY_source_gref))
             else:
                 page = addr >> PAGE_SHIFT
-                ops.append((gref, domid, offset, page, DOMID_SELF, at, fits, GNTCOPY_source_gref))
-                ops.append((gref, domid, offset + fits, page + 1, DOMID_SELF, 0, size - fits, GNTCOPY_source_gref))
+                ops.append(CopyOp(gref, domid, offset, page, DOMID_SELF, at, fits, GNTCOPY_source_gref))
+                ops.append(
+                    CopyOp(gref, domid, offset + fits, page + 1, DOMID_SELF, 0, size - fits, GNTCOPY_source_gref)
+                )
             addr += size
 
     def fetch_again(self, index: int) -> list[Frame]:
@@ -139,24 +147,26 @@ class CopyDeliver:
         if len(pieces) == 1 and owner == DOMID_SELF and not addr & PAGE_MASK:
             page = addr >> PAGE_SHIFT
             for start, gref, size, flags in place.runs:
-                ops.append((page + start, DOMID_SELF, 0, gref, domid, 0, size, flags))
+                ops.append(CopyOp(page + start, DOMID_SELF, 0, gref, domid, 0, size, flags))
             return
         if owner == DOMID_SELF and pieces[1][2] != DOMID_SELF:  # `CopyFetch` with heads_only
-            ops.append((addr >> PAGE_SHIFT, DOMID_SELF, 0, place.grefs[0], domid, 0, PAGE_SIZE, GNTCOPY_dest_gref))
+            ops.append(
+                CopyOp(addr >> PAGE_SHIFT, DOMID_SELF, 0, place.grefs[0], domid, 0, PAGE_SIZE, GNTCOPY_dest_gref)
+            )
             _, _, owner, source = pieces[1]
             for start, gref, size, flags in place.later:
-                ops.append((source + start, owner, 0, gref, domid, 0, size, flags | GNTCOPY_source_gref))
+                ops.append(CopyOp(source + start, owner, 0, gref, domid, 0, size, flags | GNTCOPY_source_gref))
             return
         slot, room = 0, PAGE_SIZE
         for addr, length, owner, source in pieces:
             while length:
                 at = addr & PAGE_MASK
                 size = min(length, PAGE_SIZE - at, room)
-                into = (place.grefs[slot], domid, PAGE_SIZE - room, size)
                 if owner == DOMID_SELF:
-                    ops.append((addr >> PAGE_SHIFT, DOMID_SELF, at, *into, GNTCOPY_dest_gref))
+                    source, flags = addr >> PAGE_SHIFT, GNTCOPY_dest_gref
                 else:
-                    ops.append((source, owner, at, *into, BOTH_GREFS))
+                    flags = BOTH_GREFS
+                ops.append(CopyOp(source, owner, at, place.grefs[slot], domid, PAGE_SIZE - room, size, flags))
                 addr += size
                 length -= size
                 room -= size
@@ -171,7 +181,7 @@ class CopyDeliver:
         failed: dict[int, int] = {}
         for op, status in zip(ops, statuses, strict=True):
             if status:  # of a run: all its slots, for nobody knows which of them arrived
-                failed |= dict.fromkeys(range(op[3], op[3] + max(1, (op[6] + PAGE_MASK) >> PAGE_SHIFT)), status)
+                failed |= dict.fromkeys(range(op.dst, op.dst + max(1, (op.length + PAGE_MASK) >> PAGE_SHIFT)), status)
         return failed
 
 
