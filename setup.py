@@ -31,6 +31,8 @@ HOT = {
         "xnet/hv/grants.py",
         "xnet/hv/ports.py",
         "xnet/hv/runqueue.py",
+        "xnet/mem/machine.py",
+        "xnet/mem/physmap.py",
         "xnet/ring/back.py",
         "xnet/ring/front.py",
         "xnet/ring/shared.py",
