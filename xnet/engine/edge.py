@@ -173,7 +173,7 @@ class Pump(Client):
         self.count(f"read_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
 
     def room(self) -> int:
-        """Frames the fd takes now."""
+        """Frames the fd takes now: plenty, or none while something waits."""
         return 0 if self.held else ROOM
 
     def rx(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included

@@ -29,7 +29,7 @@ def pages_of(length: int) -> int:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Client(ABC):
-    """Who sits at the guest's end of a Link."""
+    """Who sits at the guest's end of a Link; toward a netfront, its device."""
 
     @abstractmethod
     def rx(self, chain: Chain) -> None:
