@@ -90,9 +90,6 @@ class AllOrNothing(build_ext):
 
     def run(self) -> None:
         try:
-            stale = [extension for extension in self.extensions if self.is_stale_library(extension)]
-            if stale:
-                self.train(stale)
             super().run()
         except (BaseError, CCompilerError, OSError) as error:
             pure(error)
@@ -100,10 +97,16 @@ class AllOrNothing(build_ext):
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
             self.extensions = []
 
-    def is_stale_library(self, extension: Extension) -> bool:
-        """Whether it holds compiled modules and is to be compiled now."""
-        made = self.get_ext_fullpath(extension.name)
-        return extension.name in {f"{group}__mypyc" for group in HOT} and newer_group(extension.sources, made)
+    def build_extensions(self) -> None:
+        libraries = [extension for extension in self.extensions if extension.name.removesuffix("__mypyc") in HOT]
+        stale = [
+            library
+            for library in libraries
+            if newer_group([*library.sources, *library.depends], self.get_ext_fullpath(library.name), "newer")
+        ]
+        if stale:
+            self.train(stale)
+        super().build_extensions()
 
     def train(self, libraries: list[Extension]) -> None:
         """Compile these with counters, run the training, and have the compilation proper use what it wrote."""
@@ -114,7 +117,7 @@ class AllOrNothing(build_ext):
         for library, (compiling, linking) in zip(libraries, plain, strict=True):
             library.extra_compile_args, library.extra_link_args = compiling + counting, linking + counting
         try:
-            super().run()
+            super().build_extensions()
             path = os.pathsep.join([str(Path(self.build_lib).absolute()), *sys.path])
             command = [sys.executable, "-P", "-m", "xnet.testing.training"]
             subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300)
@@ -122,7 +125,6 @@ class AllOrNothing(build_ext):
         except (BaseError, CCompilerError, OSError, subprocess.SubprocessError) as error:
             print(f"xnet: no profile for the compiler, the training failed: {error}", file=sys.stderr)
             use = []
-        self.compiler = None
         for library, (compiling, linking) in zip(libraries, plain, strict=True):
             library.extra_compile_args, library.extra_link_args = compiling + use, linking
             Path(self.get_ext_fullpath(library.name)).unlink(missing_ok=True)
