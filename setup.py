@@ -12,6 +12,7 @@ what counts is how little there is to fetch. A lone frame touches so many 64-byt
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -61,6 +62,9 @@ HOT = {
 }
 """What a frame passes through, by library; everything else runs once a vif or once a second."""
 
+LESS = ["-fno-tree-pre", "-fno-gcse", "-fno-schedule-insns2", "-fno-tree-dominator-opts", "-fno-ipa-cp"]
+"""What code that only counts can do without: passes behind the one that puts the counters in, a fifth of the time."""
+
 
 def builds() -> bool:
     """Whether this run of setup.py is the one of several in an installation that compiles, and is meant to."""
@@ -80,9 +84,7 @@ def extensions() -> list[Extension]:
     except SystemExit as error:
         pure(error)
         return []
-    for extension in found:
-        extension.extra_compile_args = [*extension.extra_compile_args, "-fno-plt"]  # the list is everybody's
-    return found
+    return [with_flags(extension, "-fno-plt") for extension in found]
 
 
 class AllOrNothing(build_ext):
@@ -98,36 +100,62 @@ class AllOrNothing(build_ext):
             self.extensions = []
 
     def build_extensions(self) -> None:
+        """The modules, which only name what a library has; then the libraries, with a profile if there can be one."""
         libraries = [extension for extension in self.extensions if extension.name.removesuffix("__mypyc") in HOT]
-        stale = [
-            library
-            for library in libraries
-            if newer_group([*library.sources, *library.depends], self.get_ext_fullpath(library.name), "newer")
-        ]
-        if stale:
-            self.train(stale)
-        super().build_extensions()
+        self.compile([extension for extension in self.extensions if extension not in libraries])
+        if any(map(self.is_stale, libraries)) and is_gcc(self.compiler.compiler_so):
+            home = Path(self.build_temp, "training").absolute()
+            try:
+                self.compile_with_profile(libraries, home)
+            except (BaseError, CCompilerError, OSError, subprocess.SubprocessError) as error:
+                print(f"xnet: compiled without a profile, which takes a few percent more CPU: {error}", file=sys.stderr)
+            finally:
+                shutil.rmtree(home, ignore_errors=True)
+        self.compile(libraries)
 
-    def train(self, libraries: list[Extension]) -> None:
-        """Compile these with counters, run the training, and have the compilation proper use what it wrote."""
-        profile = Path(self.build_temp, "profile").absolute()
-        shutil.rmtree(profile, ignore_errors=True)
-        counting = [f"-fprofile-generate={profile}", "-fprofile-update=single"]
-        plain = [(library.extra_compile_args, library.extra_link_args) for library in libraries]
-        for library, (compiling, linking) in zip(libraries, plain, strict=True):
-            library.extra_compile_args, library.extra_link_args = compiling + counting, linking + counting
+    def compile_with_profile(self, libraries: list[Extension], home: Path) -> None:
+        """Compile libraries that count into `home`, beside a copy of all else; let frames through; compile again.
+
+        What counts is never where a wheel is made from: a build that is killed would leave it to the next one. The
+        object files have the same names both times, for by these gcc finds what was counted.
+        """
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(self.build_lib, home)
+        proper, self.build_lib = self.build_lib, str(home)
+        try:
+            self.compile(libraries, f"-fprofile-generate={home}", "-fprofile-update=single", *LESS)
+        finally:
+            self.build_lib = proper
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(home), *sys.path])}
+        command = [sys.executable, "-P", "-m", "xnet.testing.training"]
+        subprocess.run(command, check=True, env=environment, timeout=300)
+        self.compile(libraries, f"-fprofile-use={home}", "-Werror=missing-profile")
+
+    def compile(self, extensions: list[Extension], *flags: str) -> None:
+        """Those that are out of date, in parallel, with flags for compiler and linker besides their own."""
+        everything, self.extensions = self.extensions, [with_flags(extension, *flags) for extension in extensions]
         try:
             super().build_extensions()
-            path = os.pathsep.join([str(Path(self.build_lib).absolute()), *sys.path])
-            command = [sys.executable, "-P", "-m", "xnet.testing.training"]
-            subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300)
-            use = [f"-fprofile-use={profile}", "-Wno-missing-profile"] if [*profile.glob("*.gcda")] else []
-        except (BaseError, CCompilerError, OSError, subprocess.SubprocessError) as error:
-            print(f"xnet: no profile for the compiler, the training failed: {error}", file=sys.stderr)
-            use = []
-        for library, (compiling, linking) in zip(libraries, plain, strict=True):
-            library.extra_compile_args, library.extra_link_args = compiling + use, linking
-            Path(self.get_ext_fullpath(library.name)).unlink(missing_ok=True)
+        finally:
+            self.extensions = everything
+
+    def is_stale(self, extension: Extension) -> bool:
+        """Whether it has to be compiled (again)."""
+        return newer_group([*extension.sources, *extension.depends], self.get_ext_fullpath(extension.name), "newer")
+
+
+def with_flags(extension: Extension, *flags: str) -> Extension:
+    """One like it with more flags. mypycify's list of them is everybody's."""
+    other = copy.copy(extension)
+    other.extra_compile_args = [*extension.extra_compile_args, *flags]
+    other.extra_link_args = [*extension.extra_link_args, *flags]
+    return other
+
+
+def is_gcc(compiler: list[str]) -> bool:
+    """Whether it is gcc, whatever its name: others understand the flags, but not each other's profiles."""
+    said = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
+    return said.returncode == 0 and "Free Software Foundation" in said.stdout
 
 
 def pure(why: BaseException) -> None:
