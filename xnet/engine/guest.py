@@ -30,11 +30,15 @@ class GuestNic:
     ) -> None:
         self.tap = tap
         self.pump = Pump(loop, tap.fd, None, turn)
-        self.device: Client = self.pump
         self.mtu = mtu
         """What was configured."""
         self.set_mtu = set_mtu
         tap.set_carrier(False)
+
+    @property
+    def device(self) -> Client:
+        """What moves the frames."""
+        return self.pump
 
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The kernel may leave undone what the backend does; read from it."""

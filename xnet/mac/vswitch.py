@@ -44,7 +44,6 @@ class Port(Link):
     name: str
     mac: bytes
     vid: int
-    mtu: int
     all_multicast: bool
     joined: set[bytes]
     counters: dict[str, int]

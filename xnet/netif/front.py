@@ -30,8 +30,9 @@ ENODEV = 19
 class Nic(Protocol):
     """The guest's network interface above the frontend: the TAP and its kernel."""
 
-    device: Client
-    """Who takes the guest's frames, and is told when the queue, once full, has room."""
+    @property
+    def device(self) -> Client:
+        """Who takes the guest's frames, and is told when the queue, once full, has room."""
 
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The queue may be filled from now on, with what `accepts` says."""

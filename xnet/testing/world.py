@@ -37,7 +37,11 @@ class Wire(Client):
         self.accepts = Accepts()
         self.up = False
         self.received: list[Sent] = []
-        self.device: Client = self
+
+    @property
+    def device(self) -> Client:
+        """The wire itself."""
+        return self
 
     def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
         """The frontend is Connected."""

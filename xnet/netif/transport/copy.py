@@ -81,10 +81,8 @@ class CopyFetch:
         """Copy what these frames of the burst left in the guest. A frame that fails is missing, and a failure."""
         ops: list[CopyOp] = []
         for _, _, pieces in frames:
-            for addr, size, domid, gref in pieces[1:]:
-                ops.append(
-                    CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN)
-                )
+            for addr, size, _, gref in pieces[1:]:
+                self.build([(gref, 0, size)], addr, ops)
         if not ops or self.xen.copy_grants(ops) is None:
             return [own(word, pieces[0][0], length) for word, length, pieces in frames]
         return [frame for _, _, pieces in frames for frame in self.fetch_again(self.placed.index(pieces[0][0]))]
