@@ -3,6 +3,8 @@
 It is the same source either way, and the tests run both. XNET_PURE=1 leaves the compiler out; so does an editable
 install, in which a compiled module would outlive the edit of its source.
 
+Some modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it.
+
 Two shared libraries, since a compiler works on one core: each is a translation unit of its own (calls between them go
 through a table). They are compiled twice: with counters in them for `xnet.testing.training`, and again for what it did.
 In a lab most of the engine's own time goes to waiting for code and data that a copied frame drove out of the cache, so
@@ -62,6 +64,11 @@ HOT = {
 }
 """What a frame passes through, by library; everything else runs once a vif or once a second."""
 
+BY_HAND = [
+    "xnet/mem/_view.c",
+]
+"""What is C already."""
+
 LESS = ["-fno-tree-pre", "-fno-gcse", "-fno-schedule-insns2", "-fno-tree-dominator-opts", "-fno-ipa-cp"]
 """What code that only counts can do without: passes behind the one that puts the counters in, a fifth of the time."""
 
@@ -84,6 +91,11 @@ def extensions() -> list[Extension]:
     except SystemExit as error:
         pure(error)
         return []
+    for source in BY_HAND:
+        name = source.removesuffix(".c").replace("/", ".")
+        found.append(
+            Extension(name, [source], depends=["xnet/hv/_copier.h"], extra_compile_args=["-O2"], extra_link_args=[])
+        )
     return [with_flags(extension, "-fno-plt") for extension in found]
 
 
@@ -160,7 +172,7 @@ def is_gcc(compiler: list[str]) -> bool:
 
 def pure(why: BaseException) -> None:
     """Say it on the one stream that an installer shows."""
-    print(f"xnet: the hot modules stay plain Python, which takes up to twice the CPU a frame: {why}", file=sys.stderr)
+    print(f"xnet: the hot modules stay plain Python, which takes several times the CPU: {why}", file=sys.stderr)
 
 
 setup(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -33,6 +34,14 @@ def hot_modules() -> list[str]:
     raise AssertionError("setup.py has no table HOT")
 
 
+def by_hand() -> list[str]:
+    """Dotted names of what is C in the sources."""
+    return [
+        ".".join(("xnet", *path.relative_to(ROOT / "xnet").with_suffix("").parts))
+        for path in (ROOT / "xnet").rglob("_*.c")
+    ]
+
+
 def why_not_compiled() -> str:
     """The reason why a build here leaves plain Python, or nothing."""
     if os.environ.get("XNET_PURE"):
@@ -58,6 +67,22 @@ def test_a_hot_module_is_what_this_xnet_says_it_is(name: str) -> None:
     assert origin is not None
     assert origin.endswith(EXTENSION) == is_compiled()
     assert Path(origin).parent == INSTALLED.joinpath(*name.split(".")[1:-1])
+
+
+@pytest.mark.parametrize("name", by_hand())
+def test_what_is_c_is_there_if_this_xnet_is_compiled(name: str) -> None:
+    assert (importlib.util.find_spec(name) is not None) == is_compiled()
+
+
+@pytest.mark.skipif(bool(why_not_compiled()), reason="nothing can be compiled here")
+@pytest.mark.parametrize("name", by_hand())
+def test_the_compiler_has_nothing_to_say_about_what_is_c(name: str) -> None:
+    headers = sysconfig.get_path("include")
+    quiet = ("-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type")
+    source = ROOT / (name.replace(".", "/") + ".c")
+    command = ["gcc", "-Wall", "-Wextra", *quiet, "-O2", "-S", "-o", os.devnull, f"-I{headers}", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(FROM_SOURCES, reason="runs from the sources, which are never compiled in place")
@@ -114,4 +139,4 @@ def test_nothing_is_compiled_on_request_and_in_an_editable_install(
     names, said = build(copy, what, **environment)
     assert names
     assert "plain Python" not in said
-    assert not [path for path in copy.rglob("*") if path.suffix in (".so", ".c") and path.name != "relay.c"]
+    assert not [path for path in copy.rglob("*") if path.suffix == ".so" or path.name.startswith("__native")]

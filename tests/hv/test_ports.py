@@ -30,9 +30,10 @@ class Channels:
         self.turns: list[int] = []
         self.runqueue = RunQueue(lambda: None)
         self.ports = Ports(self.runqueue)
+        self.pages = {domid: memoryview(bytearray(4096)) for domid in (1, 2, 3)}
         for domid in (1, 2, 3):
             vcpu = Vcpu(lambda domid=domid: self.turns.append(domid) or 0)  # type: ignore[misc, func-returns-value]
-            self.ports.tables[domid] = PortTable(domid, memoryview(bytearray(4096)), vcpu, max_port)
+            self.ports.tables[domid] = PortTable(domid, self.pages[domid], vcpu, max_port)
 
     @property
     def woken(self) -> list[int]:
@@ -41,7 +42,7 @@ class Channels:
         return self.turns
 
     def info(self, domid: int) -> memoryview:
-        return self.ports.tables[domid].info
+        return self.pages[domid]
 
     def bits(self, domid: int, where: int) -> set[int]:
         return {p for p in range(4096) if self.info(domid)[where + p // 8] >> p % 8 & 1}

@@ -44,6 +44,7 @@ from xnet.hv.grants import GrantTable
 from xnet.hv.ports import Ports, PortTable
 from xnet.mem import Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
+from xnet.mem.view import View
 
 ENTRY: Final = GRANT_ENTRY_V1.size
 IN_USE: Final = GTF_reading | GTF_writing
@@ -102,8 +103,8 @@ class Domain(Xen):
         self._foreign = Pool(foreign, len(physmap.mfn) - foreign)
         self._mapped: dict[int, int] = {}
         self._grefs = Pool(GNTTAB_NR_RESERVED_ENTRIES, 0)
-        self._entries = self.window[:0]
-        self._words = self._entries.cast("Q")
+        self._entries = View(self.window[:0])
+        self._words = self._entries
         """The entries again, a word each: the flags are its low bits."""
         self._handlers: dict[int, Callable[[], None]] = {}
 
@@ -112,9 +113,10 @@ class Domain(Xen):
         self._port_table = ports
         info = self.shared_info_pfn << PAGE_SHIFT
         self._info = self.window[info : info + PAGE_SIZE]
-        self._sel = self._info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8].cast("Q")
-        self._pending = self._info[EVTCHN_PENDING : EVTCHN_PENDING + EVTCHN_2L_NR_CHANNELS // 8].cast("Q")
-        self._mask = self._info[EVTCHN_MASK : EVTCHN_MASK + EVTCHN_2L_NR_CHANNELS // 8].cast("Q")
+        self._sel = View(self._info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8].cast("Q"))
+        self._pending = View(self._info[EVTCHN_PENDING : EVTCHN_PENDING + EVTCHN_2L_NR_CHANNELS // 8].cast("Q"))
+        self._upcall = View(self._info[EVTCHN_UPCALL_PENDING : EVTCHN_UPCALL_PENDING + 1])
+        self._mask = View(self._info[EVTCHN_MASK : EVTCHN_MASK + EVTCHN_2L_NR_CHANNELS // 8].cast("Q"))
         self._grow(1)
         if self.domid != 0:
             self.console_addr = self.alloc_pages(1)
@@ -163,7 +165,7 @@ class Domain(Xen):
 
     def free_grefs(self, first: int, count: int) -> None:
         """See `api.Xen`. ValueError when they are not out or still let somebody in."""
-        if any(self._entries[first * ENTRY : (first + count) * ENTRY : ENTRY]):
+        if any(self._entries.read(first * ENTRY, count * ENTRY)[::ENTRY]):
             raise ValueError(f"{self.name}: grants {first}+{count} are not ended")
         self._grefs.give(first, count)
 
@@ -184,25 +186,23 @@ class Domain(Xen):
 
     def grant(self, first: int, entries: bytes | memoryview) -> None:  # hot: <= 0.3 us
         """See `api.Xen`. ValueError past the end of the table."""
-        start = first * ENTRY
-        self._entries[start : start + len(entries)] = entries
+        self._entries.write(first * ENTRY, entries)
 
     def end_grant(self, first: int, entries: bytes | memoryview) -> bool:  # hot: <= 0.4 us
         """See `api.Xen`."""
         words = self._words
-        if len(entries) == ENTRY and 0 <= first < len(words):  # a lone one by its word: views are dearer
+        if len(entries) == ENTRY and 0 <= first < len(words):  # a lone one by its word: bytes are dearer
             if words[first] & IN_USE:
                 return False
             words[first] = 0
             return True
-        start = first * ENTRY
-        end = start + len(entries)
-        table = self._entries
-        if table[start:end].tobytes() != entries:  # in use, or no longer what we wrote: look at the status bits
-            flags = table[start:end].cast("H")[::4]
+        start, size = first * ENTRY, len(entries)
+        now = self._entries.read(start, size)
+        if now != entries:  # in use, or no longer what we wrote: look at the status bits
+            flags = memoryview(now).cast("H")[::4]
             if any(flag & IN_USE for flag in flags):
                 return False
-        table[start:end] = bytes(end - start)
+        self._entries.write(start, bytes(size))
         return True
 
     # --- grants used
@@ -283,14 +283,14 @@ class Domain(Xen):
             return 0
         sel, pending, mask, handlers = self._sel, self._pending, self._mask, self._handlers
         self.upcalls += 1
-        self._info[EVTCHN_UPCALL_PENDING] = 0
-        selected: int = sel[0]
+        self._upcall[0] = 0
+        selected = sel[0]
         sel[0] = 0
         done = 0
         while selected:
             word = (selected & -selected).bit_length() - 1
             selected &= selected - 1
-            now: int = pending[word]
+            now = pending[word]
             todo = ready = now & ~mask[word]
             while todo:
                 bit = todo & -todo
@@ -329,7 +329,8 @@ class Domain(Xen):
         """Have a bigger grant table, and its new references to hand out."""
         self._hypervisor.setup_table(self, nr_frames)
         start = self.grant_table_pfn << PAGE_SHIFT
-        self._entries = self.window[start : start + (nr_frames << PAGE_SHIFT)]
-        self._words = self._entries.cast("Q")
+        entries_view = self.window[start : start + (nr_frames << PAGE_SHIFT)]
+        self._entries = View(entries_view)
+        self._words = View(entries_view.cast("Q"))
         entries = nr_frames * GRANT_ENTRIES_PER_FRAME
         self._grefs.grow(entries - GNTTAB_NR_RESERVED_ENTRIES - self._grefs.size)

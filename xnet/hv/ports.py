@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xnet.abi.xen.event_channel import (
+    EVTCHN_2L_NR_CHANNELS,
     EVTCHN_MASK,
     EVTCHN_PENDING,
     EVTCHN_PENDING_SEL,
@@ -28,9 +29,13 @@ from xnet.abi.xen.event_channel import (
 )
 from xnet.errors import HypercallError
 from xnet.hv.runqueue import RunQueue, Vcpu
+from xnet.mem.view import View
 
 MAX_PORTS: Final = 1023
 """Highest port of a domain unless told otherwise (libxl's max_event_channels)."""
+
+BITMAP: Final = EVTCHN_2L_NR_CHANNELS // 8
+"""Bytes of a bit for each port."""
 
 
 @dataclass(slots=True)
@@ -52,19 +57,20 @@ class PortStatus:
 
 
 class Target:
-    """The far end of a port, ready for `send`: views of the one byte that its bit is in, which cost least to reach."""
+    """The far end of a port, ready for `send`: where its bits are."""
 
-    __slots__ = ("bit", "info", "mask", "pending", "sel", "sel_bit", "vcpu")
+    __slots__ = ("bit", "byte", "mask", "pending", "sel", "sel_bit", "sel_byte", "upcall", "vcpu")
 
-    def __init__(self, info: memoryview, port: int, vcpu: Vcpu) -> None:
-        byte, sel = port >> 3, EVTCHN_PENDING_SEL + (port >> 9)
-        self.info = info
-        self.pending = info[EVTCHN_PENDING + byte : EVTCHN_PENDING + byte + 1]
-        self.mask = info[EVTCHN_MASK + byte : EVTCHN_MASK + byte + 1]
+    def __init__(self, table: PortTable, port: int) -> None:
+        self.pending = table.pending
+        self.mask = table.mask
+        self.byte = port >> 3
         self.bit = 1 << (port & 7)
-        self.sel = info[sel : sel + 1]
+        self.sel = table.sel
+        self.sel_byte = port >> 9
         self.sel_bit = 1 << (port >> 6 & 7)
-        self.vcpu = vcpu
+        self.upcall = table.upcall
+        self.vcpu = table.vcpu
 
 
 class PortTable:
@@ -72,7 +78,10 @@ class PortTable:
 
     def __init__(self, domid: int, info: memoryview, vcpu: Vcpu, max_port: int = MAX_PORTS) -> None:
         self.domid = domid
-        self.info = info
+        self.pending = View(info[EVTCHN_PENDING : EVTCHN_PENDING + BITMAP])
+        self.mask = View(info[EVTCHN_MASK : EVTCHN_MASK + BITMAP])
+        self.sel = View(info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8])
+        self.upcall = View(info[EVTCHN_UPCALL_PENDING : EVTCHN_UPCALL_PENDING + 1])
         self.vcpu = vcpu
         self.max_port = max_port
         self.ports: dict[int, Port] = {}
@@ -90,10 +99,10 @@ class PortTable:
 
     def target(self, port: int) -> Target:
         """This domain's `port` as the far end of somebody's send."""
-        return Target(self.info, port, self.vcpu)
+        return Target(self, port)
 
     def clear_pending(self, port: int) -> None:
-        self.info[EVTCHN_PENDING + (port >> 3)] &= ~(1 << (port & 7))
+        self.pending[port >> 3] &= ~(1 << (port & 7))
 
 
 class Ports:
@@ -132,13 +141,13 @@ class Ports:
                 return
             raise HypercallError("EINVAL", f"d{table.domid}: send on closed port {port}")
         table.sent += 1
-        pending, bit = target.pending, target.bit
-        byte: int = pending[0]
-        if byte & bit:
+        pending, byte, bit = target.pending, target.byte, target.bit
+        bits = pending[byte]
+        if bits & bit:
             table.coalesced += 1
             return
-        pending[0] = byte | bit
-        if target.mask[0] & bit:
+        pending[byte] = bits | bit
+        if target.mask[byte] & bit:
             table.held += 1
             return
         self._select(target)
@@ -148,10 +157,10 @@ class Ports:
         if port not in table.ports:
             raise HypercallError("EINVAL", f"d{table.domid}: unmask of closed port {port}")
         target = table.target(port)
-        if not target.mask[0] & target.bit:
+        if not target.mask[target.byte] & target.bit:
             return
-        target.mask[0] &= ~target.bit
-        if target.pending[0] & target.bit:
+        target.mask[target.byte] &= ~target.bit
+        if target.pending[target.byte] & target.bit:
             self._select(target)
 
     def close(self, domid: int, port: int) -> None:
@@ -186,18 +195,18 @@ class Ports:
     def _raise(self, table: PortTable, port: int) -> None:
         """Make one of the domain's own ports pending."""
         target = table.target(port)
-        target.pending[0] |= target.bit
-        if not target.mask[0] & target.bit:
+        target.pending[target.byte] |= target.bit
+        if not target.mask[target.byte] & target.bit:
             self._select(target)
 
     def _select(self, target: Target) -> None:  # hot
         """The port is pending and not masked: have its domain look, unless it has yet to (evtchn_2l_set_pending)."""
-        sel, bit = target.sel, target.sel_bit
-        byte: int = sel[0]
-        if byte & bit:
+        sel, byte, bit = target.sel, target.sel_byte, target.sel_bit
+        bits = sel[byte]
+        if bits & bit:
             return
-        sel[0] = byte | bit
-        target.info[EVTCHN_UPCALL_PENDING] = 1
+        sel[byte] = bits | bit
+        target.upcall[0] = 1
         self._runqueue.add(target.vcpu)
 
     def _table(self, domid: int) -> PortTable:

@@ -6,6 +6,7 @@
     machine     the book of frames: owner of each mfn, who maps it, which have memory behind them
     physmap     one domain's pfn -> mfn, kept equal to what is really mapped in its window
     pool        numbers handed out in runs: frames, pages, grant references
+    view        shared memory as numbers and bytes, for who looks at it in each frame
 
 Owners. A frame belongs to nobody (`FREE`), to the hypervisor (DOMID_XEN), or to one domain. A domain's frames start
 unpopulated (owner | `UNPOPULATED`): they are its own, but no memory stands behind them until its kernel allocates the

@@ -52,7 +52,7 @@ class BackRing:
         """Take `count` requests; each is owed a response."""
         self.req_cons = (self.req_cons + count) & MASK32
 
-    def add_responses(self, data: bytes | memoryview) -> None:  # hot
+    def add_responses(self, data: bytes) -> None:  # hot
         """Fill slots with ready responses (whole slots, padding zero), not yet published."""
         shared = self.shared
         shared.write(self.rsp_prod_pvt, data)
