@@ -65,6 +65,7 @@ HOT = {
 """What a frame passes through, by library; everything else runs once a vif or once a second."""
 
 BY_HAND = [
+    "xnet/hv/_copier.c",
     "xnet/mem/_view.c",
 ]
 """What is C already."""

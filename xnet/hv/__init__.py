@@ -6,6 +6,7 @@
     domain       one domain: its window, its guest kernel's little helpers, its side of `api.Xen`
     grants       a domain's grant table: entries in shared pages, pins, maptrack     (xen/common/grant_table.c)
     grantops     map, unmap, copy between two domains' tables
+    copier       the copies that are plainly right, in C
     ports        event channels, 2-level                                             (xen/common/event_channel.c)
     runqueue     domains with events waiting; never one inside another
     console      the console ring
@@ -14,10 +15,11 @@ Who owns what. Grant table frames and shared_info pages come from the hypervisor
 window: shared bytes, real layout. The hypervisor reads a grant entry from there at each use, so what a domain pokes
 there counts; what it keeps to itself is who uses which frame now, so that poking cannot take a page from under a user.
 
-In which order. A copy is checked op by op and done as few memory copies as the machine addresses allow; its effect is
-that of the ops one after another. A mapping is remapped first and counted then; an unmapping is remapped first and the
-page let go then, so no freed frame is ever in a window. `send` sets a bit and queues the domain; the handler runs
-later, from `step`, after its pending bit was cleared.
+In which order. A batch of copies that are all plainly right is checked first and done as few memory copies as the
+machine addresses allow, any other one op by op by Xen's rules; the effect is that of the ops one after another. A
+mapping is remapped first and counted then; an unmapping is remapped first and the page let go then, so no freed frame
+is ever in a window. `send` sets a bit and queues the domain; the handler runs later, from `step`, after its pending bit
+was cleared.
 
 What can go wrong. Every refusal is Xen's own status, per element of a batch, or a HypercallError with Xen's errno by
 name. A handler that raises is reported and the next one runs. A domain that dies while others have its pages

@@ -16,43 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from xnet.hv.copier import CopyOp as CopyOp
 
 COPY_RUN: Final = 0x8000
 """Flag of a CopyOp, ours: it stands for as many ops as `length` needs pages, on consecutive references or pages on both
 sides, each from offset 0. All of them are checked as the single ops they stand for; the status is the first failure's.
 """
-
-
-@mypyc_attr(acyclic=True)
-class CopyOp:
-    """One GNTTABOP_copy.
-
-    ``src`` and ``dst`` are a grant reference where flags say so (GNTCOPY_source_gref, GNTCOPY_dest_gref), else a page
-    number (pfn) of the caller's own window with domid DOMID_SELF. Source: public/grant_table.h, struct gnttab_copy.
-    """
-
-    __slots__ = ("dst", "dst_domid", "dst_offset", "flags", "length", "src", "src_domid", "src_offset")
-
-    def __init__(
-        self,
-        src: int,
-        src_domid: int,
-        src_offset: int,
-        dst: int,
-        dst_domid: int,
-        dst_offset: int,
-        length: int,
-        flags: int,
-    ) -> None:
-        self.src = src
-        self.src_domid = src_domid
-        self.src_offset = src_offset
-        self.dst = dst
-        self.dst_domid = dst_domid
-        self.dst_offset = dst_offset
-        self.length = length
-        self.flags = flags
 
 
 @dataclass(slots=True, frozen=True)

@@ -6,7 +6,6 @@ Each element of a batch has its own GNTST status, and they run in order. Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from struct import Struct
 from typing import Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
@@ -21,30 +20,15 @@ from xnet.abi.xen.grant_table import (
     GNTST_no_space,
     GNTST_okay,
     GNTST_permission_denied,
-    GTF_permit_access,
-    GTF_readonly,
 )
 from xnet.errors import HostError
 from xnet.hv.api import COPY_RUN, CopyOp
-from xnet.hv.grants import GrantTable, KnownRun, Tracked
+from xnet.hv.copier import Copier, Table
+from xnet.hv.grants import GrantTable, Tracked
 from xnet.mem import Machine
 
-SELF: Final = DOMID_SELF
-SHIFT: Final = PAGE_SHIFT
-PAGE: Final = PAGE_SIZE
-FROM_GREF: Final = GNTCOPY_source_gref
-TO_GREF: Final = GNTCOPY_dest_gref
-READONLY: Final = GTF_readonly
-ACCESS: Final = GTF_permit_access
-FIRST: Final = 0xFFFFFFFF
-"""The first word of an entry: flags and domid."""
-FAR: Final = 1 << 62
-KNOWN_RUNS: Final = 4096
-"""Runs of one caller remembered before all are forgotten."""
 MAX_RUN: Final = 256
-"""Most pages of a COPY_RUN, so that a wrong length costs no more than a table's frame."""
-ENTRIES: Final = [Struct(f"{8 * count}s").unpack_from for count in range(MAX_RUN + 1)]
-"""By number: the bytes of so many grant entries. A view of them is dearer."""
+"""Most pages of a COPY_RUN, so that a wrong length costs no more than a table's frame. `_copier.c` has it, too."""
 
 
 class GrantOps:
@@ -55,8 +39,19 @@ class GrantOps:
 
     def __init__(self, machine: Machine, released: Callable[[GrantTable], None]) -> None:
         self.tables: dict[int, GrantTable] = {}
+        self._copying: dict[int, Table] = {}
+        self._copier = Copier(machine.view, machine.owner, self._copying)
         self._machine = machine
         self._released = released
+
+    def add(self, table: GrantTable) -> None:
+        """A domain lives."""
+        self.tables[table.domid] = table
+        self._copying[table.domid] = table.copying
+
+    def remove(self, domid: int) -> None:
+        """It does no more."""
+        del self.tables[domid], self._copying[domid]
 
     def map(self, caller: GrantTable, pfn: int, domid: int, refs: Sequence[int], *, readonly: bool) -> list[int]:
         """Map grants of `domid` at the caller's pages pfn, pfn + 1, ...: per reference a handle, or a GNTST status.
@@ -129,208 +124,49 @@ class GrantOps:
 
     def query_size(self, caller: GrantTable, domid: int) -> tuple[int, int, int]:
         """(nr_frames, max_nr_frames, status) of a domain's table; only dom0 may ask about others."""
-        table = caller if domid == SELF else self.tables.get(domid)
+        table = caller if domid == DOMID_SELF else self.tables.get(domid)
         if table is None:
             return 0, 0, GNTST_bad_domain
         if table is not caller and caller.domid != 0:
             return 0, 0, GNTST_permission_denied
         return len(table.frames), table.max_frames, GNTST_okay
 
-    def copy(self, caller: GrantTable, ops: list[CopyOp]) -> list[int] | None:  # hot: <= 0.8 us an op
-        """Run copies in order: None when all went well, else a GNTST status for each.
+    def copy(self, caller: GrantTable, ops: list[CopyOp]) -> list[int] | None:  # hot
+        """Run copies in order: None when all went well, else a GNTST status for each."""
+        if self._copier.copy(caller.copying, ops):
+            return None
+        statuses = [self._copy_by_rules(caller, op) for op in ops]
+        return statuses if any(statuses) else None
 
-        Longer than 40 lines because a call per op would double its price. An op that is plainly right is checked here;
-        any doubt goes to `_check_slowly`, which knows the order of the rules. Ops that go on in the machine where the
-        one before ended, on both sides, become one copy, unless it would read what an earlier op of the run wrote.
-        """
-        machine, tables, me = self._machine, self.tables, caller.domid
-        owner, nframes, move = machine.owner, machine.nframes, machine.move
-        own = caller.physmap.mfn
-        own_pages = len(own)
-        may_read = ACCESS | READONLY | me << 16  # the entry's first word, once READONLY has been or'ed in
-        may_write = ACCESS | me << 16
-        source = dest = caller
-        src_table = dst_table = caller.pairs
-        src_active = dst_active = caller.active
-        last_source = last_dest = -1
-        src_entries = dst_entries = src_owner = dst_owner = 0
-        src_start = src_end = dst_start = dst_end = fence = -1
-        copied = more = 0
-        statuses: list[int] | None = None
-        for i, op in enumerate(ops):
-            src, src_domid, dst, dst_domid = op.src, op.src_domid, op.dst, op.dst_domid
-            length, flags = op.length, op.flags
-            if flags & COPY_RUN and length > PAGE:
-                count = length + PAGE - 1 >> SHIFT
-                if flags & FROM_GREF:
-                    start = self._grant_run(caller, src, src_domid, count, False)
-                else:
-                    start = self._own_run(caller, src, src_domid, count)
-                if flags & TO_GREF:
-                    to = self._grant_run(caller, dst, dst_domid, count, True)
-                else:
-                    to = self._own_run(caller, dst, dst_domid, count)
-                # the last: later pages are read after earlier ones were written
-                if start < 0 or to < 0 or start < to < start + length:
-                    if src_end > 0:
-                        move(dst_start, src_start, src_end - src_start)
-                        copied += src_end - src_start
-                        src_end = dst_end = -1
-                    more -= 1  # counted by the single ones
-                    status = self._copy_singly(caller, op)
-                    if status:
-                        if statuses is None:
-                            statuses = [GNTST_okay] * len(ops)
-                        statuses[i] = status
-                    continue
-                more += count - 1
-            else:
-                src_offset, dst_offset = op.src_offset, op.dst_offset
-                src_mfn = dst_mfn = nframes
-                if flags & FROM_GREF:
-                    if src_domid != last_source:
-                        last_source = src_domid
-                        source = tables.get(src_domid, caller)
-                        src_entries = source.entries if source.domid == src_domid else 0
-                        src_table, src_active, src_owner = source.pairs, source.active, source.domid
-                    if 0 <= src < src_entries and src not in src_active:
-                        entry = src_table[src]
-                        if entry & FIRST | READONLY == may_read:
-                            src_mfn = entry >> 32
-                    from_owner = src_owner
-                else:
-                    if 0 <= src < own_pages and src_domid == SELF:
-                        src_mfn = own[src]
-                    from_owner = me
-                if flags & TO_GREF:
-                    if dst_domid != last_dest:
-                        last_dest = dst_domid
-                        dest = tables.get(dst_domid, caller)
-                        dst_entries = dest.entries if dest.domid == dst_domid else 0
-                        dst_table, dst_active, dst_owner = dest.pairs, dest.active, dest.domid
-                    if 0 <= dst < dst_entries and dst not in dst_active:
-                        entry = dst_table[dst]
-                        if entry & FIRST == may_write:
-                            dst_mfn = entry >> 32
-                    to_owner = dst_owner
-                else:
-                    if 0 <= dst < own_pages and dst_domid == SELF:
-                        dst_mfn = own[dst]
-                    to_owner = me
-                room = PAGE - length
-                if (
-                    src_mfn < nframes
-                    and dst_mfn < nframes
-                    and owner[src_mfn] == from_owner
-                    and owner[dst_mfn] == to_owner
-                    and 0 <= src_offset <= room < PAGE
-                    and 0 <= dst_offset <= room
-                ):
-                    start = (src_mfn << SHIFT) + src_offset
-                    to = (dst_mfn << SHIFT) + dst_offset
-                else:
-                    status, start, to = self._check_slowly(caller, op)
-                    if status:
-                        if statuses is None:
-                            statuses = [GNTST_okay] * len(ops)
-                        statuses[i] = status
-                        continue
-                    if not length:
-                        continue
-            end = start + length
-            if start == src_end and to == dst_end and end <= fence:
-                src_end = end
-                dst_end = to + length
-                continue
-            if src_end > 0:
-                move(dst_start, src_start, src_end - src_start)
-                copied += src_end - src_start
-            src_start, src_end, dst_start, dst_end = start, end, to, to + length
-            fence = to if to > start else FAR
-        if src_end > 0:
-            move(dst_start, src_start, src_end - src_start)
-            copied += src_end - src_start
-        caller.copies += len(ops) + more
-        caller.bytes_copied += copied
-        return statuses
-
-    def _grant_run(self, caller: GrantTable, ref: int, domid: int, count: int, write: bool) -> int:  # hot: 0.4 us
-        """Where the pages of consecutive grants begin in the machine, if the caller may use them all so and they are
-        neighbours there, too; else -1.
-
-        What was found right is remembered with the very bytes of its entries: the same bytes are right again, as long
-        as no other grant of the table is in use and no frame of the machine has changed hands.
-        """
-        table = self.tables.get(domid)
-        if table is None or not 0 <= ref <= table.entries - count or count > MAX_RUN:
-            return -1
-        entries: bytes = ENTRIES[count](table.bytes, ref << 3)[0]
-        # what differs most is lowest: dicts look there first
-        key = ref | count << 32 | caller.domid << 42 | write << 60
-        known = table.known_runs.get(key)
-        version, changes = self._machine.version, table.changes
-        if known is not None and known.entries == entries and known.version == version and known.changes == changes:
-            return known.start
-        if not table.active.keys().isdisjoint(range(ref, ref + count)):
-            return -1
-        start = self._judge_run(entries, caller.domid, domid, count, write) << SHIFT
-        if start >= 0:
-            if len(table.known_runs) >= KNOWN_RUNS:
-                table.known_runs.clear()
-            table.known_runs[key] = KnownRun(entries, version, changes, start)
-        return start
-
-    def _own_run(self, caller: GrantTable, page: int, domid: int, count: int) -> int:  # hot: 0.2 us
-        """The same of the caller's own pages."""
-        physmap = caller.physmap
-        if domid != SELF or not 0 <= page <= physmap.own - count or count > MAX_RUN:
-            return -1
-        key = page | count << 32
-        known = physmap.known_runs.get(key)
-        if known is not None:
-            return known
-        first = self._neighbours(physmap.mfn[page : page + count].tolist(), caller.domid)
-        if first >= 0:
-            physmap.known_runs[key] = first << SHIFT
-        return first << SHIFT
-
-    def _judge_run(self, entries: bytes, user: int, owner: int, count: int, write: bool) -> int:
-        """First machine frame of the grants whose entries these are, if `user` may use them all and they are a run."""
-        words = memoryview(entries).cast("I").tolist()
-        flags, frames = words[0::2], words[1::2]
-        allowed = flags.count(ACCESS | user << 16)
-        if not write:
-            allowed += flags.count(ACCESS | READONLY | user << 16)
-        return self._neighbours(frames, owner) if allowed == count else -1
-
-    def _neighbours(self, frames: list[int], owner: int) -> int:
-        """The first of these machine frames, if they are side by side and all the owner's; else -1."""
-        first, count = frames[0], len(frames)
-        if frames != [*range(first, first + count)]:
-            return -1
-        return first if self._machine.owner[first : first + count].count(owner) == count else -1
-
-    def _copy_singly(self, caller: GrantTable, op: CopyOp) -> int:
-        """Run the ops that one stands for, one by one: the first failure's status."""
-        count, flags = op.length + PAGE - 1 >> SHIFT, op.flags & ~COPY_RUN
-        if count > MAX_RUN:
+    def _copy_by_rules(self, caller: GrantTable, op: CopyOp) -> int:
+        """Run one op, or those that it stands for, all of them: the first failure's status."""
+        if not op.flags & COPY_RUN or op.length <= PAGE_SIZE:
+            return self._copy_one(caller, op)
+        if op.length > MAX_RUN * PAGE_SIZE:
             return GNTST_bad_copy_arg
-        sizes = [PAGE] * (count - 1) + [op.length - (count - 1) * PAGE]
-        statuses = self.copy(
-            caller,
-            [
-                CopyOp(op.src + i, op.src_domid, 0, op.dst + i, op.dst_domid, 0, size, flags)
-                for i, size in enumerate(sizes)
-            ],
-        )
-        return next((status for status in statuses or () if status), GNTST_okay)
+        status = GNTST_okay
+        for i, done in enumerate(range(0, op.length, PAGE_SIZE)):
+            size = min(PAGE_SIZE, op.length - done)
+            page = CopyOp(op.src + i, op.src_domid, 0, op.dst + i, op.dst_domid, 0, size, op.flags)
+            found = self._copy_one(caller, page)
+            status = status or found
+        return status
 
-    def _check_slowly(self, caller: GrantTable, op: CopyOp) -> tuple[int, int, int]:
+    def _copy_one(self, caller: GrantTable, op: CopyOp) -> int:
+        """Run one op: its status."""
+        status, start, to = self._check(caller, op)
+        caller.copying.copies += 1
+        if not status:
+            self._machine.move(to, start, op.length)
+            caller.copying.bytes_copied += op.length
+        return status
+
+    def _check(self, caller: GrantTable, op: CopyOp) -> tuple[int, int, int]:
         """(status, source address, destination address) of one op, by all the rules in Xen's order."""
         src, src_domid, dst, dst_domid, length = op.src, op.src_domid, op.dst, op.dst_domid, op.length
         if length == 0:
             return GNTST_okay, 0, 0
-        from_gref, to_gref = bool(op.flags & FROM_GREF), bool(op.flags & TO_GREF)
+        from_gref, to_gref = bool(op.flags & GNTCOPY_source_gref), bool(op.flags & GNTCOPY_dest_gref)
         status = self._may_name(src_domid, from_gref) or self._may_name(dst_domid, to_gref)
         if status:
             return status, 0, 0
@@ -344,20 +180,20 @@ class GrantOps:
             return dst_mfn, 0, 0
         if to_gref:
             self._table(caller, dst_domid).unpin(dst, write=True)
-        if length < 0 or not (0 <= op.src_offset <= PAGE - length and 0 <= op.dst_offset <= PAGE - length):
+        if length < 0 or not (0 <= op.src_offset <= PAGE_SIZE - length and 0 <= op.dst_offset <= PAGE_SIZE - length):
             return GNTST_bad_copy_arg, 0, 0
-        return GNTST_okay, (src_mfn << SHIFT) + op.src_offset, (dst_mfn << SHIFT) + op.dst_offset
+        return GNTST_okay, (src_mfn << PAGE_SHIFT) + op.src_offset, (dst_mfn << PAGE_SHIFT) + op.dst_offset
 
     def _may_name(self, domid: int, gref: bool) -> int:
         """Status of naming a domain in a copy: own frames only as DOMID_SELF, grants of the living only."""
-        if domid == SELF:
+        if domid == DOMID_SELF:
             return GNTST_okay
         if not gref:
             return GNTST_permission_denied
         return GNTST_okay if domid in self.tables else GNTST_bad_domain
 
     def _table(self, caller: GrantTable, domid: int) -> GrantTable:
-        return caller if domid == SELF else self.tables[domid]
+        return caller if domid == DOMID_SELF else self.tables[domid]
 
     def _claim(self, caller: GrantTable, page: int, domid: int, gref: bool, *, write: bool) -> int:
         """Machine frame of one side of a copy (a grant is pinned), or a negative status."""

@@ -22,6 +22,7 @@ from xnet.abi.xen.grant_table import (
     GTF_type_mask,
     GTF_writing,
 )
+from xnet.hv.copier import Table
 from xnet.mem import Machine, Physmap, Window
 
 GTF_sub_page: Final = 0x100
@@ -52,25 +53,9 @@ class Tracked:
     readonly: bool
 
 
-class KnownRun:
-    """Consecutive grants that were found right (see `GrantOps`): what their entries said, and where their pages are."""
-
-    __slots__ = ("changes", "entries", "start", "version")
-
-    def __init__(self, entries: bytes, version: int, changes: int, start: int) -> None:
-        self.entries = entries
-        self.version = version
-        """Of the machine: no frame has changed hands while it is the same."""
-        self.changes = changes
-        """Of the table: the same grants are in use while it is the same."""
-        self.start = start
-        """Address in the machine."""
-
-
 class GrantTable:
-    """One domain's grant state. `words` are the entries as u32 pairs (flags | domid << 16, frame), `pairs` the same as
-    one u64 each (little-endian), `entries` how many there are now; the hypervisor keeps the frames, `frames`, mapped
-    one after another in a window of its own.
+    """One domain's grant state. `words` are the entries as u32 pairs (flags | domid << 16, frame), `entries` how many
+    there are now; the hypervisor keeps the frames, `frames`, mapped one after another in a window of its own.
     """
 
     def __init__(
@@ -81,20 +66,14 @@ class GrantTable:
         self.max_frames = max_frames
         self.frames: list[int] = []
         self.entries = 0
-        self.bytes = own.view
         self.words = own.view.cast("I")
-        self.pairs = own.view.cast("Q")
-        self.known_runs: dict[int, KnownRun] = {}
-        """By user, first reference, count, and whether to write."""
         self.active: dict[int, Active] = {}
-        self.changes = 0
-        """How often a grant came into use or out of it."""
         self.maptrack: dict[int, Tracked] = {}
         self.handles = list(range(maptrack - 1, -1, -1))
         """Free maptrack handles, the next one last."""
         self.hypercalls = 0
-        self.copies = 0
-        self.bytes_copied = 0
+        self.copying = Table(domid, physmap.mfn)
+        """What copies need to know of it."""
         self.maps = 0
         self.unmaps = 0
         self._machine = machine
@@ -104,6 +83,7 @@ class GrantTable:
         """One more frame, of the hypervisor's heap, with 512 invalid entries. Raises HostError and changes nothing."""
         self._own.map(len(self.frames), mfn)
         self.frames.append(mfn)
+        self.copying.grow(mfn)
         self.entries += GRANT_ENTRIES_PER_FRAME
 
     def pin(self, ref: int, domid: int, *, write: bool, mapping: bool) -> int:
@@ -125,7 +105,7 @@ class GrantTable:
                 self.words[2 * ref] &= ~(GTF_reading | GTF_writing if write else GTF_reading)
                 return GNTST_bad_page
             active = self.active[ref] = Active(domid, frame)
-            self.changes += 1
+            self.copying.pin(ref)
         if write:
             active.writers += 1
         else:
@@ -144,7 +124,7 @@ class GrantTable:
             active.readers -= 1
         if not active.readers and not active.writers:
             del self.active[ref]
-            self.changes += 1
+            self.copying.unpin(ref)
             clear |= GTF_reading
         if clear:
             self.words[2 * ref] &= ~clear
@@ -152,8 +132,8 @@ class GrantTable:
     def close(self) -> list[int]:
         """Forget the mapping of the entries; the frames, for the heap to take back."""
         frames, self.frames, self.entries = self.frames, [], 0
+        self.copying.close()
         self.words.release()
-        self.pairs.release()
         self._own.close()
         return frames
 

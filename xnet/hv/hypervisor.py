@@ -122,7 +122,8 @@ class Hypervisor:
         table = domain.grant_table
         self.ports.bury(domid)
         self.grants.unmap(table, list(table.maptrack))
-        del self.grants.tables[domid], self.domains[domid]
+        del self.domains[domid]
+        self.grants.remove(domid)
         self.zombies[domid] = domain
         own = [mfn for mfn in domain.physmap.mfn[: domain.pages] if mfn != NO_FRAME]
         domain.physmap.window.close()
@@ -237,7 +238,7 @@ class Hypervisor:
         npages = pages + 1 + MAX_GRANT_FRAMES + map_pages
         window = backing.window(npages)
         undo.callback(window.close)
-        physmap = Physmap(window, npages, pages)
+        physmap = Physmap(window, npages)
         runs = machine.alloc(domid, pages)
         for first, n in runs:
             undo.callback(machine.release, domid, first, n)
@@ -253,7 +254,7 @@ class Hypervisor:
         domain = Domain(self, domid, name, physmap, pages, table)
         ports = PortTable(domid, machine.page(info), Vcpu(domain.upcall))
         domain.boot(ports)
-        self.grants.tables[domid] = table
+        self.grants.add(table)
         self.ports.tables[domid] = ports
         return domain
 
@@ -300,8 +301,8 @@ class Hypervisor:
             mappings=len(table.maptrack),
             ports=len(ports.ports),
             hypercalls=table.hypercalls,
-            copies=table.copies,
-            bytes_copied=table.bytes_copied,
+            copies=table.copying.copies,
+            bytes_copied=table.copying.bytes_copied,
             maps=table.maps,
             unmaps=table.unmaps,
             events_sent=ports.sent,

@@ -63,8 +63,6 @@ class Machine:
         """Every frame, read-write: the hypervisor's own eyes."""
         self.move = backing.move
         self.owner = array("H", [FREE]) * self.nframes
-        self.version = 0
-        """Counts the times that a frame changed hands."""
         self._mapped = array("I", [0]) * self.nframes
         self._dying: set[int] = set()
         self._free = Pool(0, self.nframes)
@@ -86,7 +84,6 @@ class Machine:
             n = min(count, self._free.longest())
             first = self._free.take(n)
             assert first is not None
-            self.version += 1
             self.owner[first : first + n] = array("H", [domid | UNPOPULATED]) * n
             runs.append((first, n))
             count -= n
@@ -148,7 +145,6 @@ class Machine:
     def _reclaim(self, domid: int, first: int, n: int) -> None:
         for mfn in range(first, first + n):
             assert self.owner[mfn] & ~UNPOPULATED == domid, f"frame {mfn} is not d{domid}'s"
-        self.version += 1
         if any(owner == domid for owner in self.owner[first : first + n]):
             self.backing.uncommit(first, n)
         self.owner[first : first + n] = array("H", [FREE]) * n

@@ -14,35 +14,26 @@ NO_FRAME: Final = 0xFFFF_FFFF
 class Physmap:
     """Page numbers of a window and the machine frames under them. Every change is a real remap of the window."""
 
-    __slots__ = ("known_runs", "mfn", "own", "window")
+    __slots__ = ("mfn", "window")
 
-    def __init__(self, window: Window, npages: int, own: int = 0) -> None:
-        """`own`: how many pages, from 0 on, are for the domain's own frames; what is above belongs to others."""
+    def __init__(self, window: Window, npages: int) -> None:
         self.window = window
-        self.own = own
-        self.known_runs: dict[int, int] = {}
-        """What somebody found out about own pages and keeps here, until one of them has another frame."""
         self.mfn = array("I", [NO_FRAME]) * npages
         """Indexed by pfn. Read it freely; change it through the methods."""
 
     def place(self, pfn: int, mfn: int, n: int = 1, *, readonly: bool = False) -> None:
         """Put n frames from mfn on under the pages from pfn on. Raises HostError and changes nothing."""
         self.window.map(pfn, mfn, n, readonly)
-        if pfn < self.own:
-            self.known_runs.clear()
         self.mfn[pfn : pfn + n] = array("I", range(mfn, mfn + n))
 
     def clear(self, pfn: int, n: int = 1) -> None:
         """Leave nothing under n pages from pfn on."""
         self.window.unmap(pfn, n)
-        if pfn < self.own:
-            self.known_runs.clear()
         self.mfn[pfn : pfn + n] = array("I", [NO_FRAME]) * n
 
     def replace(self, pfn: int, mfn: int) -> int:
         """Swap the frame under one page; the frame that was there. Raises HostError and changes nothing."""
         old = self.mfn[pfn]
         self.window.map(pfn, mfn, 1, False)
-        self.known_runs.clear()
         self.mfn[pfn] = mfn
         return old
