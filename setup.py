@@ -65,6 +65,8 @@ HOT = {
 """What a frame passes through, by library; everything else runs once a vif or once a second."""
 
 BY_HAND = [
+    "xnet/engine/_iov.c",
+    "xnet/frame/_quick.c",
     "xnet/hv/_copier.c",
     "xnet/mem/_view.c",
 ]

@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections.abc import Callable
+from errno import EAGAIN
 from time import perf_counter
 from typing import Final, cast
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
+from xnet.engine.iov import readv, writev
 from xnet.engine.turn import Turn
 from xnet.frame import MOST_PAGES, Buffers, Chain, Client, Frame, Link, Sink, own, pages_of
 from xnet.frame.arena import Arena
-from xnet.frame.ether import SHAPED, VNET_PLAIN, header_shape, header_word, offload_word, shaped_header, vnet_header
+from xnet.frame.ether import SHAPED, VNET_PLAIN, header_word, offload_word, shaped_header, vnet_header
 from xnet.frame.offload import finish_checksum
+from xnet.frame.quick import header_shape
 
 BURST: Final = 64
 """Frames read in one callback before others have their turn."""
@@ -40,6 +42,8 @@ ANSWER_S: Final = 0.001
 HOPS: Final = 8
 """Lone frames followed in one callback."""
 ROOM: Final = 1 << 16
+NOTHING: Final = -EAGAIN - VNET_HDR_SIZE
+"""What `readv` says at the end of a burst, less a header."""
 FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
 """Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
 BURST_BYTES: Final = 16 * FRAME_MAX
@@ -122,13 +126,12 @@ class Pump(Client):
     def read(self) -> int:  # hot: budget 6 us a frame, system call included
         """Read a burst, publish it, let the machine run: how many frames."""
         self.alone = False
-        fd, header, sink = self.fd, self.header, self.sink
+        fd, header, sink, take = self.fd, self.header, self.sink, readv
         if sink is None:
             self.pause()
             return 0
         turn = self.turn
         turn.held = True
-        readv = os.readv
         done = fresh = 0
         # a lone frame after a pause is likely to be alone: do not ask for another, the loop will say if there is one
         burst = BURST if perf_counter() - self.left_at < self.stream_s else 1
@@ -144,9 +147,10 @@ class Pump(Client):
                         continue
                     self.pause()
                     break
-                length = readv(fd, (header, view)) - VNET_HDR_SIZE
+                length = take(fd, header, view) - VNET_HDR_SIZE
                 if length <= 0:
-                    self.count("read_empty", 1)
+                    if length != NOTHING:
+                        self.no_frame(length + VNET_HDR_SIZE)
                     break
                 if header != self.seen:
                     self.seen = bytes(header)
@@ -155,10 +159,6 @@ class Pump(Client):
                 sink.commit(word if word >= 0 else complete(self.seen, view, length), length)
                 done += 1
                 fresh += 1
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self.lost(error)
         finally:
             self.read_frames += done
             sink.flush()
@@ -167,10 +167,13 @@ class Pump(Client):
         self.alone = done == burst == 1
         return done
 
-    def lost(self, error: OSError) -> None:
-        """The device went away under us (its namespace died): stop reading, say so in the counters."""
-        self.pause()
-        self.count(f"read_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
+    def no_frame(self, result: int) -> None:
+        """Less than a header was read; or the device went away under us (its namespace died): stop reading."""
+        if result >= 0:
+            self.count("read_empty", 1)
+        else:
+            self.pause()
+            self.count(f"read_{errno.errorcode.get(-result, 'error')}", 1)
 
     def room(self) -> int:
         """Frames the fd takes now: plenty, or none while something waits."""
@@ -178,7 +181,7 @@ class Pump(Client):
 
     def rx(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
         """Write a chain's frames; what the fd refuses is dropped by name."""
-        fd, writev = self.fd, os.writev
+        fd, put = self.fd, writev
         frames, ready = chain.frames, chain.buffers
         if self.held:
             self.count("write_busy", len(frames))  # nothing overtakes what waits
@@ -188,13 +191,12 @@ class Pump(Client):
             word, length, _ = frame
             buffers = chain.to_write(frame) if ready is None else ready[done]
             buffers[0] = self.header_of(word, buffers, length)
-            try:
-                writev(fd, buffers)
-            except BlockingIOError:
-                self.hold(chain, frames[done:])
-                break
-            except OSError as error:
-                self.refused(error)
+            result = put(fd, buffers)
+            if result < 0:
+                if result == -EAGAIN:
+                    self.hold(chain, frames[done:])
+                    break
+                self.refused(-result)
             done += 1
         self.written_frames += done
 
@@ -211,10 +213,10 @@ class Pump(Client):
             self.wrote, self.wrote_word, self.wrote_shape = shaped_header(word, shape), word, shape
         return self.wrote
 
-    def refused(self, error: OSError) -> None:
+    def refused(self, error: int) -> None:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
-        name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error.errno or 0)
-        self.count(name or f"write_{errno.errorcode.get(error.errno or 0, 'error')}", 1)
+        name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error)
+        self.count(name or f"write_{errno.errorcode.get(error, 'error')}", 1)
         self.written_frames -= 1  # whoever offered it counts it
 
     def hold(self, chain: Chain, frames: list[Frame]) -> None:
@@ -227,12 +229,11 @@ class Pump(Client):
     def on_writable(self) -> None:
         """The fd takes frames again; who waited for room has it."""
         while self.held:
-            try:
-                os.writev(self.fd, self.held[0])
-            except BlockingIOError:
+            result = writev(self.fd, self.held[0])
+            if result == -EAGAIN:
                 return
-            except OSError as error:
-                self.refused(error)
+            if result < 0:
+                self.refused(-result)
             self.held.pop(0)
             self.written_frames += 1
         self.loop.remove_writer(self.fd)

@@ -1,8 +1,8 @@
 """Floor 1: what travels. A chain is a burst of frames; a Link is the door it goes through.
 
 Frames are never objects of their own: `chain` says how a burst is laid out, `link` who takes it, `ether` looks at
-headers inside a view, `offload` finishes checksums and segments in software when the far side did not negotiate it, in
-staging pages from an `arena`.
+headers inside a view, `quick` does so in C for each frame, `offload` finishes checksums and segments in software when
+the far side did not negotiate it, in staging pages from an `arena`.
 A chain is lent for the call; who needs a frame longer copies it. Large frames keep their offload word from the guest
 that sent them to the place that must resolve it: the largest lever on speed there is.
 """

@@ -57,7 +57,7 @@ def bytes_of(frames: list[Frame]) -> int:  # hot
 class Chain:
     """A burst of frames and the memory their addresses count in. The receiver may read it until it returns."""
 
-    __slots__ = ("bring", "buffers", "frames", "memory")
+    __slots__ = ("bring", "buffers", "bytes", "frames", "memory")
 
     def __init__(
         self,
@@ -71,6 +71,13 @@ class Chain:
         self.bring = bring
         self.buffers = buffers
         """The frames' buffers, one for one, if whoever made the chain has them at hand."""
+        self.bytes = -1
+
+    def size(self) -> int:  # hot
+        """Bytes of all frames; added up once, so ask when they are all there."""
+        if self.bytes < 0:
+            self.bytes = bytes_of(self.frames)
+        return self.bytes
 
     def __len__(self) -> int:
         return len(self.frames)

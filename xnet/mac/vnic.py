@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from xnet.frame import Chain, Client, Frame, bytes_of
+from xnet.frame import Chain, Client
 from xnet.mac.vswitch import Port, Switch
 
 ROOM: Final = 1 << 16
@@ -49,10 +49,10 @@ class Vnic(Port):
         if self._open:
             self._switch.tx(self, chain)
 
-    def sent(self, frames: list[Frame]) -> None:  # hot
-        """Count frames away from the guest: the switch took them."""
-        self.opackets += len(frames)
-        self.obytes += bytes_of(frames)
+    def sent(self, frames: int, size: int) -> None:  # hot
+        """Count frames away from the guest, and their bytes: the switch took them."""
+        self.opackets += frames
+        self.obytes += size
 
     def rx(self, chain: Chain) -> None:  # hot: 0.05 us a frame
         """Frames toward the guest: the switch delivers here."""
@@ -61,7 +61,7 @@ class Vnic(Port):
             self.counters["no_client"] += len(chain.frames)
             return
         self.ipackets += len(chain.frames)
-        self.rbytes += bytes_of(chain.frames)
+        self.rbytes += chain.size()
         client.rx(chain)
 
     def room(self) -> int:

@@ -34,7 +34,6 @@ from xnet.frame import (
     MOST_PAGES,
     Client,
     Sink,
-    bytes_of,
 )
 from xnet.frame.ether import ETH_P_IPV6, ip_end, network, transport
 from xnet.frame.offload import KIND, Accepts, finish_checksum, segment
@@ -325,7 +324,7 @@ class FrontQueue(Sink):
             if packets:
                 counters.rx_packets += packets
                 counters.rx_slots += count
-                counters.rx_bytes += bytes_of(chain.frames)
+                counters.rx_bytes += chain.size()
                 self.device.rx(chain)
             self.post()
             count = ring.final_check_responses()
