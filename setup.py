@@ -3,7 +3,10 @@
 It is the same source either way, and the tests run both. XNET_PURE=1 leaves the compiler out; so does an editable
 install, in which a compiled module would outlive the edit of its source.
 
-Some modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it.
+Five modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it: where a
+few bytes are looked at or moved, and all that Python adds to it is objects. Without them a long frame between two
+guests took 42k instructions besides its copies, with them 28k, and 17 % less CPU a byte. The rest of the way is
+Python's: one that is C as a whole would be faster still, and would be two programs to keep alike.
 
 Two shared libraries, since a compiler works on one core: each is a translation unit of its own (calls between them go
 through a table). They are compiled twice: with counters in them for `xnet.testing.training`, and again for what it did.
@@ -57,7 +60,6 @@ HOT = {
         "xnet/netif/gather.py",
         "xnet/netif/known.py",
         "xnet/netif/posted.py",
-        "xnet/netif/scatter.py",
         "xnet/netif/transport/copy.py",
         "xnet/netif/transport/map.py",
     ],
@@ -69,6 +71,7 @@ BY_HAND = [
     "xnet/frame/_quick.c",
     "xnet/hv/_copier.c",
     "xnet/mem/_view.c",
+    "xnet/netif/_scatter.c",
 ]
 """What is C already."""
 

@@ -173,7 +173,7 @@ need_package() {
     [ $form = compiled ] || export XNET_PURE=1
     quietly "$venv/bin/python" -m pip install -q --no-deps --no-build-isolation --force-reinstall "$copy"
     "$venv/bin/python" -P -c 'import sys, xnet.compiled; sys.exit(not xnet.compiled.is_compiled())' ||
-        say "no C compiler, or one that fails, or XNET_PURE: xnet is plain Python here: up to twice the CPU a frame"
+        say "no C compiler, or one that fails, or XNET_PURE: xnet is plain Python here: several times the CPU"
     printf '%s\n' "$want $form" >"$stamp"
 }
 

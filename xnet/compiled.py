@@ -1,6 +1,6 @@
 """Whether this xnet runs compiled: the build (setup.py) leaves the hot modules plain Python where there is no compiler.
 
-A frame costs up to twice the CPU then, so whoever reports a figure or a version says which it was.
+A byte costs several times the CPU then, so whoever reports a figure or a version says which it was.
 """
 
 from __future__ import annotations

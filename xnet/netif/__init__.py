@@ -1,10 +1,11 @@
 """Floor 5: the paravirtual network interface, both ends.
 
 Where what is. `gather` turns tx slots into packets and `scatter` frames into rx slots, on the backend's side;
-`assemble` turns rx slots into frames, on the frontend's. What slots say they remember (`known`). `front_queue` and
-`back_queue` are the two ends of the data path, `posted` is what the former says of a frame; `transport` holds the
-strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the handshake in xenstore that
-makes and unmakes a queue, `device` what they have in common, `features` what is agreed, `counters` what is counted.
+`assemble` turns rx slots into frames, on the frontend's. What slots say `gather` and `assemble` remember (`known`).
+`front_queue` and `back_queue` are the two ends of the data path, `posted` is what the former says of a frame;
+`transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
+handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed,
+`counters` what is counted.
 
 Who owns what. The frontend owns the ring pages, the buffers and the event channels; the backend maps the rings and
 binds the channels while connected. A tx page is granted from request to response, an rx page from posting to response;

@@ -17,13 +17,14 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import MOST_PAGES, Chain, Client, Frame, Link, bytes_of, own
+from xnet.frame import MOST_PAGES, Chain, Client, Frame, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
 from xnet.netif.counters import Counters
 from xnet.netif.gather import Gather, Packet, guarded, responses
-from xnet.netif.scatter import Scatter, slots_of
+from xnet.netif.known import slots_of
+from xnet.netif.scatter import Scatter
 from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
 from xnet.ring import BackRing, RingError
 
@@ -67,9 +68,9 @@ class BackQueue(Client):
         self.rx_ring = rx
         self.link = link
         self.fetcher = fetcher
-        self.deliverer = CopyDeliver(xen, domid)
+        self.deliverer = CopyDeliver(xen)
         self.gather = Gather()
-        self.scatter = Scatter()
+        self.scatter = Scatter(domid)
         self.arena = arena
         self.accepts = accepts
         self.tx_port = tx_port
@@ -136,7 +137,7 @@ class BackQueue(Client):
         if frames:
             counters = self.counters
             counters.tx_packets += len(frames)
-            counters.tx_bytes += bytes_of(frames)
+            counters.tx_bytes += chain.size()
             self.link.tx(chain)
 
     def respond(self, answers: bytes) -> None:  # hot
@@ -202,32 +203,21 @@ class BackQueue(Client):
     def rx_burst(self, frames: list[Frame], lent: bool = False) -> int:  # hot: 3 us for a 64 KiB frame
         """Deliver as many frames as the guest has buffers for; how many. -1 if they are `lent` (parts are still in
         another guest) and something failed: nothing has happened then."""
-        ring, scatter, deliverer = self.rx_ring, self.scatter, self.deliverer
+        ring = self.rx_ring
         available = ring.unconsumed_requests()
         most = slots_of(frames[0][0], frames[0][1]) if len(frames) == 1 else MOST_SLOTS * len(frames)
         requests = ring.peek_requests(min(available, most))
         ops: list[CopyOp] = []
-        answers: list[bytes] = []
-        at = size = 0
-        for word, length, pieces in frames:
-            end = at + slots_of(word, length)
-            if end > available:
-                break
-            place = scatter.place(word, length, requests[at * RX_SLOT_SIZE : end * RX_SLOT_SIZE])
-            answers.append(place.answers)
-            deliverer.build(pieces, place, ops)
-            at = end
-            size += length
-        done = len(answers)
+        answers, slots, done, size = self.scatter.burst(frames, requests, ops)
         if done:
-            failed = deliverer.deliver(ops)
+            failed = self.deliverer.deliver(ops)
             if failed:
                 if lent:
                     return -1
-                self.mark_failed(answers, requests, failed)
-            self.publish(b"".join(answers), at, done, size)
+                answers = self.mark_failed(frames[:done], answers, requests, failed)
+            self.publish(answers, slots, done, size)
         if done < len(frames):
-            ring.want_requests(available - at + 1)
+            ring.want_requests(available - slots + 1)
         return done
 
     def publish(self, answers: bytes, slots: int, frames: int, size: int) -> None:  # hot
@@ -244,19 +234,20 @@ class BackQueue(Client):
         else:
             counters.rx_suppressed += 1
 
-    def mark_failed(self, answers: list[bytes], requests: bytes, failed: dict[int, int]) -> None:
-        """Slots whose copy failed say so: the GNTST status, as Linux's netback answers. `answers`: a frame each."""
+    def mark_failed(self, frames: list[Frame], answers: bytes, requests: bytes, failed: dict[int, int]) -> bytes:
+        """Slots whose copy failed say so: the GNTST status, as Linux's netback answers."""
         grefs = memoryview(requests).cast("I")[1::2]
-        slot = 0
-        for index, data in enumerate(answers):
-            marked = bytearray(data)
-            for at in range(0, len(data), RX_SLOT_SIZE):
-                if grefs[slot] in failed:
-                    STATUS.pack_into(marked, at + STATUS_AT, failed[grefs[slot]])
-                slot += 1
-            if marked != data:
-                answers[index] = bytes(marked)
+        marked = bytearray(answers)
+        first = 0
+        for word, length, _ in frames:
+            end = first + slots_of(word, length)
+            bad = [slot for slot in range(first, end) if grefs[slot] in failed]
+            for slot in bad:
+                STATUS.pack_into(marked, slot * RX_SLOT_SIZE + STATUS_AT, failed[grefs[slot]])
+            if bad:
                 self.drop("rx_grant_error", 1)
+            first = end
+        return bytes(marked)
 
     def defer(self, chain: Chain, frame: Frame) -> None:
         """Keep a frame for a guest without buffers, if it may still wait."""

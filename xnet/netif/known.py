@@ -1,8 +1,8 @@
 """What slots say is a function of their bytes, and drivers write the same bytes again and again: page i of a frontend
 has its own id and reference, and most frames of a bulk transfer are as long as the one before.
 
-So each end of a queue remembers what it read or wrote, by the very bytes (`gather`, `scatter`, `assemble`, the
-frontend's own requests): a frame of 17 slots costs one comparison with what began at the same place last, else one
+So each end of a queue remembers what it read or wrote, by the very bytes (`gather`, `assemble`, the frontend's own
+requests): a frame of 17 slots costs one comparison with what began at the same place last, else one
 look into a dict, instead of 17 times five integers. Nothing that may change is remembered: neither what a grant says at
 the moment nor what is an error.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
+from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import NETRXF_extra_info, NETRXF_more_data, NETTXF_extra_info, NETTXF_more_data
+from xnet.frame import GSO_TYPE_MASK
 
 assert (NETTXF_more_data, NETTXF_extra_info) == (NETRXF_more_data, NETRXF_extra_info)
 MOST: Final = 1024
@@ -27,6 +29,11 @@ def remember(known: dict[K, V], key: K, value: V) -> V:
         known.clear()
     known[key] = value
     return value
+
+
+def slots_of(word: int, length: int) -> int:
+    """Rx slots that a frame takes."""
+    return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + (word & GSO_TYPE_MASK > 0)
 
 
 def guess_end(data: bytes, at: int, size: int, flags_at: int) -> int:  # hot

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
-from xnet.frame import Frame, Piece, own
+from xnet.frame import Frame, own
 from xnet.frame.arena import Arena
 from xnet.hv.api import COPY_RUN, CopyOp, Xen
 
 if TYPE_CHECKING:
     from xnet.netif.gather import Packet, Segment
-    from xnet.netif.scatter import Place
 
 Failure = tuple[str, list[int]]
 """Why a packet could not be fetched, as a counter's name, and the response status of each data slot; none of them: all
@@ -50,7 +49,7 @@ class CopyFetch:
         fetched: list[Frame] = []
         placed: list[int] = []
         failures: dict[int, Failure] = {}
-        arena, domid, heads_only = self.arena, self.domid, self.heads_only
+        arena, domid, heads_only, op = self.arena, self.domid, self.heads_only, CopyOp
         for index, packet in enumerate(packets):
             addr = -1
             if not packet.error:
@@ -61,9 +60,7 @@ class CopyFetch:
                 if addr < 0:
                     failures[index] = (NO_MEMORY, [])
                 elif heads_only and size > PAGE_SIZE:
-                    ops.append(
-                        CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref)
-                    )
+                    ops.append(op(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref))
                     later = (addr + PAGE_SIZE, length - PAGE_SIZE, domid, gref + 1)
                     fetched.append((packet.word, length, ((addr, PAGE_SIZE, DOMID_SELF, 0), later)))
                 else:
@@ -72,6 +69,7 @@ class CopyFetch:
                     fetched.append(own(packet.word, addr, length))
             placed.append(addr)
         self.packets, self.placed, self.failures = packets, placed, failures
+        ops.reverse()  # the frame read last is still in the cache, the one copied last goes on first
         if ops and self.xen.copy_grants(ops) is not None:
             fetched = [frame for index in range(len(packets)) for frame in self.fetch_again(index)]
         frames += fetched
@@ -89,24 +87,20 @@ class CopyFetch:
 
     def build(self, segments: list[Segment], addr: int, ops: list[CopyOp]) -> None:  # hot
         """The copies that lay `segments` out from `addr` on; neither side of one crosses a page."""
-        domid = self.domid
+        domid, op = self.domid, CopyOp
         for gref, offset, size in segments:
             if size == 0:
                 continue  # legal and empty (XSA-448)
             at = addr & PAGE_MASK
             fits = PAGE_SIZE - at
             if size > PAGE_SIZE:
-                ops.append(
-                    CopyOp(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN)
-                )
+                ops.append(op(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, size, GNTCOPY_source_gref | COPY_RUN))
             elif size <= fits:
-                ops.append(CopyOp(gref, domid, offset, addr >> PAGE_SHIFT, DOMID_SELF, at, size, GNTCOPY_source_gref))
+                ops.append(op(gref, domid, offset, addr >> PAGE_SHIFT, DOMID_SELF, at, size, GNTCOPY_source_gref))
             else:
                 page = addr >> PAGE_SHIFT
-                ops.append(CopyOp(gref, domid, offset, page, DOMID_SELF, at, fits, GNTCOPY_source_gref))
-                ops.append(
-                    CopyOp(gref, domid, offset + fits, page + 1, DOMID_SELF, 0, size - fits, GNTCOPY_source_gref)
-                )
+                ops.append(op(gref, domid, offset, page, DOMID_SELF, at, fits, GNTCOPY_source_gref))
+                ops.append(op(gref, domid, offset + fits, page + 1, DOMID_SELF, 0, size - fits, GNTCOPY_source_gref))
             addr += size
 
     def fetch_again(self, index: int) -> list[Frame]:
@@ -132,44 +126,10 @@ class CopyFetch:
 
 
 class CopyDeliver:
-    """Frames to the pages a guest posted, each slot filled from offset 0 (HVcopy)."""
+    """Frames to the pages a guest posted, each slot filled from offset 0 (HVcopy); `scatter` makes the copies."""
 
-    def __init__(self, xen: Xen, domid: int) -> None:
+    def __init__(self, xen: Xen) -> None:
         self.xen = xen
-        self.domid = domid
-
-    def build(self, pieces: tuple[Piece, ...], place: Place, ops: list[CopyOp]) -> None:  # hot: 0.3 us a frame
-        """The copies that lay `pieces` into the pages of `place`, in order; neither side of one crosses a page."""
-        domid = self.domid
-        addr, _, owner, source = pieces[0]
-        if len(pieces) == 1 and owner == DOMID_SELF and not addr & PAGE_MASK:
-            page = addr >> PAGE_SHIFT
-            for start, gref, size, flags in place.runs:
-                ops.append(CopyOp(page + start, DOMID_SELF, 0, gref, domid, 0, size, flags))
-            return
-        if owner == DOMID_SELF and pieces[1][2] != DOMID_SELF:  # `CopyFetch` with heads_only
-            ops.append(
-                CopyOp(addr >> PAGE_SHIFT, DOMID_SELF, 0, place.grefs[0], domid, 0, PAGE_SIZE, GNTCOPY_dest_gref)
-            )
-            _, _, owner, source = pieces[1]
-            for start, gref, size, flags in place.later:
-                ops.append(CopyOp(source + start, owner, 0, gref, domid, 0, size, flags | GNTCOPY_source_gref))
-            return
-        slot, room = 0, PAGE_SIZE
-        for addr, length, owner, source in pieces:
-            while length:
-                at = addr & PAGE_MASK
-                size = min(length, PAGE_SIZE - at, room)
-                if owner == DOMID_SELF:
-                    source, flags = addr >> PAGE_SHIFT, GNTCOPY_dest_gref
-                else:
-                    flags = BOTH_GREFS
-                ops.append(CopyOp(source, owner, at, place.grefs[slot], domid, PAGE_SIZE - room, size, flags))
-                addr += size
-                length -= size
-                room -= size
-                if not room:
-                    slot, room = slot + 1, PAGE_SIZE
 
     def deliver(self, ops: list[CopyOp]) -> dict[int, int] | None:
         """Run the copies. None when all went well, else the failed grant references and their GNTST status."""
