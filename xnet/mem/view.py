@@ -37,15 +37,15 @@ else:
                 self.items[index] = value
 
             def read(self, at: int, size: int) -> bytes:
-                found = self.bytes[at : at + size].tobytes() if at >= 0 else b""
-                if len(found) != size:
-                    raise ValueError(f"View: {size} bytes at {at}, of {len(self.bytes)}")
-                return found
+                return self.bytes[self.place(at, size)].tobytes()
 
             def write(self, at: int, data: bytes | memoryview) -> None:
-                if at < 0:
-                    raise ValueError(f"View: {len(data)} bytes at {at}, of {len(self.bytes)}")
-                self.bytes[at : at + len(data)] = data
+                self.bytes[self.place(at, len(data))] = data
+
+            def place(self, at: int, size: int) -> slice:
+                if size < 0 or not 0 <= at <= len(self.bytes) - size:
+                    raise ValueError(f"View: {size} bytes at {at}, of {len(self.bytes)}")
+                return slice(at, at + size)
 
             def release(self) -> None:
                 self.items.release()
