@@ -74,6 +74,7 @@ def test_what_is_c_is_there_if_this_xnet_is_compiled(name: str) -> None:
     assert (importlib.util.find_spec(name) is not None) == is_compiled()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_not_compiled()), reason="nothing can be compiled here")
 @pytest.mark.parametrize("name", by_hand())
 def test_the_compiler_has_nothing_to_say_about_what_is_c(name: str) -> None:
