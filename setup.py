@@ -97,11 +97,10 @@ def extensions() -> list[Extension]:
     except SystemExit as error:
         pure(error)
         return []
+    headers = [str(path) for path in Path("xnet").rglob("*.h")]
     for source in BY_HAND:
         name = source.removesuffix(".c").replace("/", ".")
-        found.append(
-            Extension(name, [source], depends=["xnet/hv/_copier.h"], extra_compile_args=["-O2"], extra_link_args=[])
-        )
+        found.append(Extension(name, [source], depends=headers, extra_compile_args=["-O2"], extra_link_args=[]))
     return [with_flags(extension, "-fno-plt") for extension in found]
 
 

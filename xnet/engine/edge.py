@@ -17,9 +17,8 @@ one chain at most (`held`), and `room` is 0 until it is gone. No writer stays re
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
-from errno import EAGAIN
+from errno import EAGAIN, EBADF, EIO, errorcode
 from time import perf_counter
 from typing import Final, cast
 
@@ -42,8 +41,6 @@ ANSWER_S: Final = 0.001
 HOPS: Final = 8
 """Lone frames followed in one callback."""
 ROOM: Final = 1 << 16
-NOTHING: Final = -EAGAIN - VNET_HDR_SIZE
-"""What `readv` says at the end of a burst, less a header."""
 FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
 """Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
 BURST_BYTES: Final = 16 * FRAME_MAX
@@ -147,11 +144,12 @@ class Pump(Client):
                         continue
                     self.pause()
                     break
-                length = take(fd, header, view) - VNET_HDR_SIZE
-                if length <= 0:
-                    if length != NOTHING:
-                        self.no_frame(length + VNET_HDR_SIZE)
+                got = take(fd, header, view)
+                if got <= VNET_HDR_SIZE:
+                    if got != -EAGAIN:
+                        self.no_frame(got)
                     break
+                length = got - VNET_HDR_SIZE
                 if header != self.seen:
                     self.seen = bytes(header)
                     self.seen_word = header_word(self.seen)
@@ -173,7 +171,7 @@ class Pump(Client):
             self.count("read_empty", 1)
         else:
             self.pause()
-            self.count(f"read_{errno.errorcode.get(-result, 'error')}", 1)
+            self.count(f"read_{errorcode.get(-result, 'error')}", 1)
 
     def room(self) -> int:
         """Frames the fd takes now: plenty, or none while something waits."""
@@ -215,8 +213,8 @@ class Pump(Client):
 
     def refused(self, error: int) -> None:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
-        name = {errno.EIO: "write_device_down", errno.EBADF: "write_device_gone"}.get(error)
-        self.count(name or f"write_{errno.errorcode.get(error, 'error')}", 1)
+        name = {EIO: "write_device_down", EBADF: "write_device_gone"}.get(error)
+        self.count(name or f"write_{errorcode.get(error, 'error')}", 1)
         self.written_frames -= 1  # whoever offered it counts it
 
     def hold(self, chain: Chain, frames: list[Frame]) -> None:

@@ -5,15 +5,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_word.h"
+
 #define ETH_ALEN 6
 #define ETH_HLEN 14
 #define ETH_P_8021Q 0x8100
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
-#define CSUM_BLANK 1
-#define GSO_TYPE_MASK 0xFF00
-#define GSO_TCPV4 0x0100
-#define GSO_SIZE_SHIFT 16
 #define SHAPED 128   /* bytes that hold every header of plain IPv4 */
 #define SHAPE 0xF080 /* TCP's data offset, and CWR */
 

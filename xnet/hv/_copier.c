@@ -108,8 +108,6 @@ typedef struct {
     uint8_t *pinned;   /* by reference: whether it is in use */
 } Table;
 
-static PyTypeObject Table_Type;
-
 static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Table *self;

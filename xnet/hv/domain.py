@@ -41,7 +41,7 @@ from xnet.errors import HypercallError
 from xnet.hv.api import Capabilities, CopyOp, Mapping, Xen
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
-from xnet.hv.ports import Ports, PortTable
+from xnet.hv.ports import BITMAP, Ports, PortTable
 from xnet.mem import Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 from xnet.mem.view import View
@@ -114,9 +114,9 @@ class Domain(Xen):
         info = self.shared_info_pfn << PAGE_SHIFT
         self._info = self.window[info : info + PAGE_SIZE]
         self._sel = View(self._info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8].cast("Q"))
-        self._pending = View(self._info[EVTCHN_PENDING : EVTCHN_PENDING + EVTCHN_2L_NR_CHANNELS // 8].cast("Q"))
+        self._pending = View(self._info[EVTCHN_PENDING : EVTCHN_PENDING + BITMAP].cast("Q"))
         self._upcall = View(self._info[EVTCHN_UPCALL_PENDING : EVTCHN_UPCALL_PENDING + 1])
-        self._mask = View(self._info[EVTCHN_MASK : EVTCHN_MASK + EVTCHN_2L_NR_CHANNELS // 8].cast("Q"))
+        self._mask = View(self._info[EVTCHN_MASK : EVTCHN_MASK + BITMAP].cast("Q"))
         self._grow(1)
         if self.domid != 0:
             self.console_addr = self.alloc_pages(1)

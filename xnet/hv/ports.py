@@ -59,18 +59,14 @@ class PortStatus:
 class Target:
     """The far end of a port, ready for `send`: where its bits are."""
 
-    __slots__ = ("bit", "byte", "mask", "pending", "sel", "sel_bit", "sel_byte", "upcall", "vcpu")
+    __slots__ = ("bit", "byte", "sel_bit", "sel_byte", "table")
 
     def __init__(self, table: PortTable, port: int) -> None:
-        self.pending = table.pending
-        self.mask = table.mask
+        self.table = table
         self.byte = port >> 3
         self.bit = 1 << (port & 7)
-        self.sel = table.sel
         self.sel_byte = port >> 9
         self.sel_bit = 1 << (port >> 6 & 7)
-        self.upcall = table.upcall
-        self.vcpu = table.vcpu
 
 
 class PortTable:
@@ -141,13 +137,13 @@ class Ports:
                 return
             raise HypercallError("EINVAL", f"d{table.domid}: send on closed port {port}")
         table.sent += 1
-        pending, byte, bit = target.pending, target.byte, target.bit
-        bits = pending[byte]
+        far, byte, bit = target.table, target.byte, target.bit
+        bits = far.pending[byte]
         if bits & bit:
             table.coalesced += 1
             return
-        pending[byte] = bits | bit
-        if target.mask[byte] & bit:
+        far.pending[byte] = bits | bit
+        if far.mask[byte] & bit:
             table.held += 1
             return
         self._select(target)
@@ -157,10 +153,10 @@ class Ports:
         if port not in table.ports:
             raise HypercallError("EINVAL", f"d{table.domid}: unmask of closed port {port}")
         target = table.target(port)
-        if not target.mask[target.byte] & target.bit:
+        if not table.mask[target.byte] & target.bit:
             return
-        target.mask[target.byte] &= ~target.bit
-        if target.pending[target.byte] & target.bit:
+        table.mask[target.byte] &= ~target.bit
+        if table.pending[target.byte] & target.bit:
             self._select(target)
 
     def close(self, domid: int, port: int) -> None:
@@ -195,19 +191,19 @@ class Ports:
     def _raise(self, table: PortTable, port: int) -> None:
         """Make one of the domain's own ports pending."""
         target = table.target(port)
-        target.pending[target.byte] |= target.bit
-        if not target.mask[target.byte] & target.bit:
+        table.pending[target.byte] |= target.bit
+        if not table.mask[target.byte] & target.bit:
             self._select(target)
 
     def _select(self, target: Target) -> None:  # hot
         """The port is pending and not masked: have its domain look, unless it has yet to (evtchn_2l_set_pending)."""
-        sel, byte, bit = target.sel, target.sel_byte, target.sel_bit
-        bits = sel[byte]
+        table, byte, bit = target.table, target.sel_byte, target.sel_bit
+        bits = table.sel[byte]
         if bits & bit:
             return
-        sel[byte] = bits | bit
-        target.upcall[0] = 1
-        self._runqueue.add(target.vcpu)
+        table.sel[byte] = bits | bit
+        table.upcall[0] = 1
+        self._runqueue.add(table.vcpu)
 
     def _table(self, domid: int) -> PortTable:
         table = self.tables.get(domid)

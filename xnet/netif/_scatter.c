@@ -4,13 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../frame/_word.h"
 #include "../hv/_copier.h"
-
-#define CSUM_BLANK 1 /* of the offload word */
-#define DATA_VALIDATED 2
-#define GSO_TYPE_SHIFT 8
-#define GSO_TYPE_MASK 0xFF00
-#define GSO_SIZE_SHIFT 16
 
 #define NETRXF_data_validated 1
 #define NETRXF_csum_blank 2
