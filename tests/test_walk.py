@@ -72,19 +72,20 @@ def test_the_twelve_steps(stage: Stage) -> None:
     hypervisor = stage.world.host.hypervisor
 
     # 1. the netfront has room
-    view = front.reserve()
-    assert view is not None
-    assert len(view) >= 65535
+    room = front.reserve()
+    assert room is not None
+    addr, size = room
+    assert size >= 65535
 
     # 2. the frame is read into the guest's own pages: what the guest's window shows is what the machine holds
-    view[: len(FRAME)] = FRAME
+    front.memory[addr : addr + len(FRAME)] = FRAME
     pfn = (front.tx_addr >> 12) + front.tx_head
     frames = one.guest.domain.physmap.mfn[pfn : pfn + PAGES].tolist()
     assert b"".join(bytes(hypervisor.machine.page(mfn)) for mfn in frames)[: len(FRAME)] == FRAME
 
     # 3. the burst over, the netfront grants the pages used, and writes a request a page and the extra; nothing is
     # published yet
-    front.commit(WORD, len(FRAME))
+    front.commit(WORD, [len(FRAME)])
     front.stage()
     fresh = [entry for ref, entry in stage.granted(one).items() if ref >= front.tx_refs]
     assert fresh == [(GTF_permit_access | GTF_readonly, 0, mfn) for mfn in frames]
@@ -167,7 +168,7 @@ def test_the_twelve_steps(stage: Stage) -> None:
 def test_step_1_without_room_nothing_is_read(stage: Stage) -> None:
     queue = stage.queue(stage.one)
     while queue.reserve() is not None:
-        queue.commit(0, 60)
+        queue.commit(0, [60])
     queue.stage()
     assert queue.tx_ring.free_requests() < 19, "the largest frame and its extra would not fit"
     queue.flush()

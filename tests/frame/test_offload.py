@@ -310,7 +310,7 @@ def test_only_what_is_not_accepted_is_changed(
     assert bench.chain.tobytes(before) == data  # lent: never changed in place
     if fits:
         assert bench.read(out) == [data]
-        assert out.frames == [before]
+        assert list(out.frames) == [before]
         assert not bench.counters
         return
     assert out is not bench.chain
@@ -328,7 +328,7 @@ def test_nothing_to_do_returns_the_very_chain(scapy: SimpleNamespace, accepts: A
     bench = Bench()
     out = bench.fit(accepts, *(bench.put(bytes(PACKETS[name](scapy))) for name in ("tcp4", "udp6", "tcp6, routed")))
     assert out is bench.chain
-    assert fit(Chain(bench.memory), accepts, bench.arena).frames == []
+    assert fit(Chain(bench.memory), accepts, bench.arena).frames.size() == 0
 
 
 def test_without_gso_but_with_checksums_segments_stay_blank(scapy: SimpleNamespace) -> None:
@@ -427,4 +427,4 @@ def test_a_plain_frame_passes_with_a_full_scratch(scapy: SimpleNamespace) -> Non
     bench = Bench(staging=0)
     plain = own(0, bench.put(bytes(60))[2][0][0], 60)
     out = bench.fit(Accepts(csum4=False), bench.put(blanked(scapy, PACKETS["tcp4"](scapy)), BLANK), plain)
-    assert out.frames == [plain]
+    assert list(out.frames) == [plain]

@@ -151,7 +151,7 @@ def test_an_id_of_a_frame_that_is_not_on_the_ring_yet_is_not_out(ends: tuple[Wor
     queue = vif.wire.queue
     assert queue is not None
     assert queue.reserve() is not None
-    queue.commit(0, 60)
+    queue.commit(0, [60])
     hand.respond((2, OKAY))
     assert vif.netfront.broken
 
@@ -171,7 +171,7 @@ def test_a_page_is_not_reserved_while_a_request_for_it_is_out(ends: tuple[World,
                 break
             wraps += not queue.tx_head
             assert not set(owed) & set(range(queue.tx_head, queue.tx_head + MOST_PAGES))
-            queue.commit(0, length := dice.choice([60, 4096, 4097, 30000, 65226]))
+            queue.commit(0, [length := dice.choice([60, 4096, 4097, 30000, 65226])])
             owed += range(queue.tx_head - (length + 4095) // 4096, queue.tx_head)
         queue.flush()
         hand.requests()

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from xnet.abi.xen.netif import EXTRA_GSO, TX_REQUEST, TX_RESPONSE, TX_SLOT_SIZE
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6
 from xnet.netif import BadRing
-from xnet.netif.gather import Gather, Packet, next_packet, responses
+from xnet.netif.gather import Packet, next_packet, responses, take
 
 RECORDING = Path(__file__).parent.parent / "abi" / "data" / "netfront_tx_slots.txt"
 BLANK, VALID, MORE, EXTRA = 1, 2, 4, 8
@@ -193,7 +191,7 @@ def test_responses_stand_in_slot_order_with_nulls_right_after_the_first(
 
 def test_several_packets_are_taken_and_answered_in_order() -> None:
     slots = [req(0, 0, 60, 0xFFFF), req(0, EXTRA | BLANK, 60, 1), GSO4, req(0, MORE, 13, 256), req(0, 0, 0, 3)]
-    packets, taken = Gather().take(b"".join(slots), 64, 1 << 20)
+    packets, taken = take(b"".join(slots), 64, 1 << 20)
     assert taken == len(slots)
     said = answers(b"".join(packet.answers for packet in packets))
     assert [said[0], said[1], said[3], said[4]] == [(0xFFFF, OKAY), (1, OKAY), (256, ERROR), (3, ERROR)]
@@ -202,46 +200,9 @@ def test_several_packets_are_taken_and_answered_in_order() -> None:
 
 def test_packets_and_bytes_are_taken_up_to_a_limit() -> None:
     data = b"".join([req(0, 0, 4095, i) for i in range(8)])
-    assert Gather().take(data, 3, 1 << 20)[1] == 3
-    assert Gather().take(data, 64, 4 * 4096)[1] == 4
-    assert Gather().take(data, 64, 0) == ([], 0)
-
-
-RUN = [req(0, MORE | EXTRA | BLANK, 9000), GSO4, *[TX_REQUEST.pack(50 + i, 0, MORE, 7, 4096) for i in (1,)]]
-SEEN = {
-    "one slot": [req(0, 0, 60)],
-    "a run with an extra": [*RUN, TX_REQUEST.pack(52, 0, 0, 7, 808)],
-    "two extras": [req(0, EXTRA | BLANK | MORE, 3000), extra(1, 1), HASH, req(0, 0, 1000)],
-    "20 slots": later(19),
-}
-
-
-@settings(max_examples=300)
-@given(st.lists(st.sampled_from([*SEEN.values(), *[slots for slots, _ in DROPPED.values()]]), max_size=8), st.data())
-def test_a_packet_seen_before_is_the_same_again(packets: list[list[bytes]], draw: st.DataObject) -> None:
-    """What `Gather` knows it took from `next_packet`, whatever stood around it then and stands there now."""
-    gather = Gather()
-    for _ in range(3):
-        data = b"".join(slot for slots in draw.draw(st.permutations(packets)) for slot in slots)
-        found, at = [], 0
-        while at < len(data) // TX_SLOT_SIZE:
-            packet = next_packet(data, at)
-            at += len(packet.slots) // TX_SLOT_SIZE
-            found.append(packet)
-        taken, slots = gather.take(data, 64, 1 << 24)
-        assert slots == at
-        for one, other in zip(taken, found, strict=True):
-            names = ("answers", "error", "extras", "length", "segments", "slots", "word")
-            assert all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def test_what_is_fatal_is_fatal_again_behind_packets_seen_before() -> None:
-    gather = Gather()
-    good = b"".join(SEEN["a run with an extra"])
-    gather.take(good, 64, 1 << 20)
-    for _ in range(2):
-        with pytest.raises(BadRing, match="ring ends"):
-            gather.take(good + good[: 3 * TX_SLOT_SIZE], 64, 1 << 20)
+    assert take(data, 3, 1 << 20)[1] == 3
+    assert take(data, 64, 4 * 4096)[1] == 4
+    assert take(data, 64, 0) == ([], 0)
 
 
 def consecutive(length: int, spoil: int = -1, *, gso: bool = False) -> list[bytes]:

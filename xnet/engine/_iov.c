@@ -1,97 +1,196 @@
-/* readv and writev of a TAP, which never blocks: see iov.py. */
+/* Frames in and out of a TAP, which never blocks: see iov.py. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
+#include "../frame/_frames.h"
+#include "../frame/_shape.h"
+
+static const frames_api *api;
+
 #define MOST 260 /* buffers: a header, and a ringful of slots if somebody cuts a frame that small */
+#define PAGE_SIZE 4096
+#define FRAME_MAX (17 * PAGE_SIZE)
 
-static PyObject *iov_readv(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+/* Bytes, or the negative errno. */
+static ssize_t transfer(ssize_t (*call)(int, const struct iovec *, int), int fd, const struct iovec *iov, int count)
 {
-    Py_buffer header, data;
-    ssize_t got;
-    int fd;
+    ssize_t done;
 
-    if (nargs != 3) {
-        PyErr_SetString(PyExc_TypeError, "readv(fd, header, data)");
-        return NULL;
-    }
-    fd = (int)PyLong_AsLong(args[0]);
-    if (fd == -1 && PyErr_Occurred())
-        return NULL;
-    if (PyObject_GetBuffer(args[1], &header, PyBUF_WRITABLE))
-        return NULL;
-    if (PyObject_GetBuffer(args[2], &data, PyBUF_WRITABLE)) {
-        PyBuffer_Release(&header);
-        return NULL;
-    }
-    do {
-        struct iovec iov[2] = {{header.buf, header.len}, {data.buf, data.len}};
-
-        got = readv(fd, iov, 2);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0)
-        got = -errno;
-    PyBuffer_Release(&header);
-    PyBuffer_Release(&data);
-    return PyLong_FromSsize_t(got);
+    do
+        done = call(fd, iov, count);
+    while (done < 0 && errno == EINTR);
+    return done < 0 ? -errno : done;
 }
 
-static PyObject *iov_writev(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+/* receive(fd, memory, addr, size, most, header, last) */
+static PyObject *iov_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct iovec iov[MOST];
-    Py_buffer held[MOST];
-    Py_ssize_t count, used = 0;
-    PyObject *result = NULL, *const *items;
-    ssize_t put;
+    Py_buffer memory, header;
+    PyObject *lengths = NULL, *result = NULL;
+    Py_ssize_t addr, size, most, got = 1;
     int fd;
 
-    if (nargs != 2 || !(PyList_Check(args[1]) || PyTuple_Check(args[1]))) {
-        PyErr_SetString(PyExc_TypeError, "writev(fd, list or tuple)");
+    if (nargs != 7 || !PyByteArray_Check(args[5]) || !PyBytes_Check(args[6]) ||
+        PyByteArray_GET_SIZE(args[5]) != PyBytes_GET_SIZE(args[6])) {
+        PyErr_SetString(PyExc_TypeError, "receive(fd, memory, addr, size, most, bytearray for a header, the last one)");
         return NULL;
     }
     fd = (int)PyLong_AsLong(args[0]);
-    if (fd == -1 && PyErr_Occurred())
+    addr = PyLong_AsSsize_t(args[2]);
+    size = PyLong_AsSsize_t(args[3]);
+    most = PyLong_AsSsize_t(args[4]);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[1], &memory, PyBUF_WRITABLE))
         return NULL;
-    count = PySequence_Fast_GET_SIZE(args[1]);
-    items = PySequence_Fast_ITEMS(args[1]);
-    if (count > MOST)
-        return PyLong_FromLong(-EINVAL);
-    for (; used < count; used++) {
-        PyObject *item = items[used];
-
-        if (PyObject_GetBuffer(item, &held[used], PyBUF_SIMPLE))
-            goto out;
-        iov[used].iov_base = held[used].buf;
-        iov[used].iov_len = held[used].len;
+    if (PyObject_GetBuffer(args[5], &header, PyBUF_WRITABLE)) {
+        PyBuffer_Release(&memory);
+        return NULL;
     }
-    do
-        put = writev(fd, iov, (int)count);
-    while (put < 0 && errno == EINTR);
-    if (put < 0)
-        put = -errno;
-    result = PyLong_FromSsize_t(put);
+    if (addr < 0 || size < 0 || addr > memory.len || size > memory.len - addr) {
+        PyErr_SetString(PyExc_ValueError, "not in memory");
+        goto out;
+    }
+    lengths = PyList_New(0);
+    while (lengths && size >= FRAME_MAX && most-- > 0) {
+        struct iovec iov[2] = {{header.buf, header.len}, {(char *)memory.buf + addr, FRAME_MAX}};
+        PyObject *length;
+        Py_ssize_t pages;
+
+        got = transfer(readv, fd, iov, 2);
+        if (got <= header.len) {
+            if (got > 0)
+                got = 0;
+            break;
+        }
+        got -= header.len;
+        pages = (got + PAGE_SIZE - 1) & -PAGE_SIZE;
+        length = PyLong_FromSsize_t(got);
+        if (!length || PyList_Append(lengths, length))
+            Py_CLEAR(lengths);
+        Py_XDECREF(length);
+        addr += pages;
+        size -= pages;
+        if (memcmp(header.buf, PyBytes_AS_STRING(args[6]), header.len))
+            break;
+    }
 out:
-    while (used)
-        PyBuffer_Release(&held[--used]);
+    PyBuffer_Release(&memory);
+    PyBuffer_Release(&header);
+    if (lengths && (result = PyTuple_New(2))) {
+        PyTuple_SET_ITEM(result, 0, lengths);
+        PyTuple_SET_ITEM(result, 1, PyLong_FromSsize_t(got > 0 ? 1 : got));
+    } else {
+        Py_XDECREF(lengths);
+    }
+    return result;
+}
+
+/* Where the pieces of a frame are: how many, -1 with an exception, or 0 for too many. */
+static int places(const Frames *frames, const Frame *frame, const Py_buffer *memory, struct iovec *iov)
+{
+    if (frame->count >= MOST)
+        return 0;
+    for (int i = 0; i < frame->count; i++) {
+        const Piece *piece = frames->piece + frame->first + i;
+
+        if (piece->addr > memory->len || piece->size > memory->len - piece->addr) {
+            PyErr_SetString(PyExc_ValueError, "not in memory");
+            return -1;
+        }
+        iov[i].iov_base = (char *)memory->buf + piece->addr;
+        iov[i].iov_len = piece->size;
+    }
+    return frame->count;
+}
+
+/* `header_shape` of a frame that may be in pieces. */
+static int shape_of(int64_t word, const struct iovec *iov, int count)
+{
+    uint8_t head[SHAPED];
+    size_t there = 0;
+
+    if (iov->iov_len >= SHAPED || count == 1)
+        return header_shape(word, iov->iov_base, iov->iov_len);
+    for (int i = 0; i < count && there < SHAPED; i++) {
+        size_t size = iov[i].iov_len < SHAPED - there ? iov[i].iov_len : SHAPED - there;
+
+        memcpy(head + there, iov[i].iov_base, size);
+        there += size;
+    }
+    return header_shape(word, head, there);
+}
+
+/* send(fd, memory, frames, at, header, word, shape) */
+static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct iovec iov[MOST];
+    Py_buffer memory;
+    const Frames *frames;
+    PyObject *result;
+    Py_ssize_t at;
+    ssize_t put = 0;
+    unsigned long wanted;
+    int fd, shape, count = 0;
+
+    if (nargs != 7 || !Py_IS_TYPE(args[2], api->type) || !PyBytes_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "send(fd, memory, Frames, at, header, word, shape)");
+        return NULL;
+    }
+    fd = (int)PyLong_AsLong(args[0]);
+    frames = (const Frames *)args[2];
+    at = PyLong_AsSsize_t(args[3]);
+    wanted = PyLong_AsUnsignedLong(args[5]);
+    shape = (int)PyLong_AsLong(args[6]);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[1], &memory, PyBUF_SIMPLE))
+        return NULL;
+    iov->iov_base = PyBytes_AS_STRING(args[4]);
+    iov->iov_len = PyBytes_GET_SIZE(args[4]);
+    for (; at >= 0 && at < frames->count; at++) {
+        const Frame *frame = frames->frame + at;
+
+        if (shape >= 0 && frame->word != wanted)
+            break;
+        count = places(frames, frame, &memory, iov + 1);
+        if (count < 0 || (count && shape >= 0 && shape_of(wanted, iov + 1, count) != shape))
+            break;
+        put = count ? transfer(writev, fd, iov, count + 1) : -EINVAL;
+        if (put < 0)
+            break;
+        if (shape < 0) {
+            at++;
+            break;
+        }
+    }
+    PyBuffer_Release(&memory);
+    if (count < 0)
+        return NULL;
+    result = PyTuple_New(2);
+    if (result) {
+        PyTuple_SET_ITEM(result, 0, PyLong_FromSsize_t(at));
+        PyTuple_SET_ITEM(result, 1, PyLong_FromSsize_t(put < 0 ? -put : 0));
+    }
     return result;
 }
 
 static PyMethodDef functions[] = {
-    {"readv", (PyCFunction)(void (*)(void))iov_readv, METH_FASTCALL, "Bytes read, or -errno."},
-    {"writev", (PyCFunction)(void (*)(void))iov_writev, METH_FASTCALL, "Bytes written, or -errno."},
+    {"receive", (PyCFunction)(void (*)(void))iov_receive, METH_FASTCALL, "See iov.py."},
+    {"send", (PyCFunction)(void (*)(void))iov_send, METH_FASTCALL, "See iov.py."},
     {NULL},
 };
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_iov",
-    .m_doc = "readv and writev of descriptors that never block.",
+    .m_doc = "Frames in and out of descriptors that never block.",
     .m_size = -1,
     .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__iov(void)
 {
-    return PyModule_Create(&module);
+    api = import_frames();
+    return api ? PyModule_Create(&module) : NULL;
 }

@@ -20,17 +20,16 @@ import asyncio
 from collections.abc import Callable
 from errno import EAGAIN, EBADF, EIO, errorcode
 from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
 from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
-from xnet.engine.iov import readv, writev
+from xnet.engine.iov import receive, send
 from xnet.engine.turn import Turn
-from xnet.frame import MOST_PAGES, Buffers, Chain, Client, Frame, Link, Sink, own, pages_of
+from xnet.frame import MOST_PAGES, Chain, Client, Frames, Link, Sink, bytes_for, head, own, pages_of
 from xnet.frame.arena import Arena
-from xnet.frame.ether import SHAPED, VNET_PLAIN, header_word, offload_word, shaped_header, vnet_header
+from xnet.frame.ether import VNET_PLAIN, header_shape, header_word, offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
-from xnet.frame.quick import header_shape
 
 BURST: Final = 64
 """Frames read in one callback before others have their turn."""
@@ -72,7 +71,7 @@ class Pump(Client):
         """It was a lone frame."""
         self.follower: Pump | None = None
         """Who was readable next."""
-        self.held: list[tuple[bytes, ...]] = []
+        self.held: list[tuple[bytes, bytes]] = []
         self.drained: Callable[[], None] = lambda: None
         """Called when `room`, once 0, is not 0 any more."""
 
@@ -123,40 +122,44 @@ class Pump(Client):
     def read(self) -> int:  # hot: budget 6 us a frame, system call included
         """Read a burst, publish it, let the machine run: how many frames."""
         self.alone = False
-        fd, header, sink, take = self.fd, self.header, self.sink, readv
+        sink, header, take = self.sink, self.header, receive
         if sink is None:
             self.pause()
             return 0
         turn = self.turn
         turn.held = True
-        done = fresh = 0
+        done = 0
+        fresh = False
         # a lone frame after a pause is likely to be alone: do not ask for another, the loop will say if there is one
         burst = BURST if perf_counter() - self.left_at < self.stream_s else 1
         try:
             while done < burst:
-                view = sink.reserve()
-                if view is None:
+                room = sink.reserve()
+                if room is None:
                     if fresh:
-                        fresh = 0
+                        fresh = False
                         sink.flush()
                         turn()
                         turn.held = True
                         continue
                     self.pause()
                     break
-                got = take(fd, header, view)
-                if got <= VNET_HDR_SIZE:
-                    if got != -EAGAIN:
-                        self.no_frame(got)
+                addr, size = room
+                most = burst - done if self.seen_word >= 0 else 1
+                lengths, result = take(self.fd, sink.memory, addr, size, most, header, self.seen)
+                if lengths:
+                    fresh = True
+                    done += len(lengths)
+                    if result > 0 and header != self.seen:
+                        self.turn_header(sink, addr, lengths)
+                    elif self.seen_word >= 0:
+                        sink.commit(self.seen_word, lengths)
+                    else:
+                        sink.commit(self.word_of(sink, addr, lengths[0]), lengths)
+                if result <= 0:
+                    if result != -EAGAIN:
+                        self.no_frame(result)
                     break
-                length = got - VNET_HDR_SIZE
-                if header != self.seen:
-                    self.seen = bytes(header)
-                    self.seen_word = header_word(self.seen)
-                word = self.seen_word
-                sink.commit(word if word >= 0 else complete(self.seen, view, length), length)
-                done += 1
-                fresh += 1
         finally:
             self.read_frames += done
             sink.flush()
@@ -164,6 +167,28 @@ class Pump(Client):
             self.left_at = perf_counter()
         self.alone = done == burst == 1
         return done
+
+    def turn_header(self, sink: Sink, addr: int, lengths: list[int]) -> None:
+        """Frames from `addr` on, of which the last has another header than the one seen."""
+        last = lengths.pop()
+        if lengths:
+            sink.commit(self.seen_word, lengths)
+            for length in lengths:
+                addr += (length + PAGE_SIZE - 1) & -PAGE_SIZE
+        self.seen = bytes(self.header)
+        self.seen_word = header_word(self.seen)
+        sink.commit(self.seen_word if self.seen_word >= 0 else self.word_of(sink, addr, last), [last])
+
+    def word_of(self, sink: Sink, addr: int, length: int) -> int:
+        """The offload word of a frame that has to be looked at. A wish that netif cannot express is fulfilled: none
+        remains."""
+        view = sink.memory[addr : addr + length]
+        word = offload_word(self.seen, view, length)
+        if word is None:
+            _, _, _, _, start, offset = VNET_HDR.unpack(self.seen)
+            finish_checksum(view, length, start, offset)
+            return 0
+        return word
 
     def no_frame(self, result: int) -> None:
         """Less than a header was read; or the device went away under us (its namespace died): stop reading."""
@@ -179,47 +204,43 @@ class Pump(Client):
 
     def rx(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
         """Write a chain's frames; what the fd refuses is dropped by name."""
-        fd, put = self.fd, writev
-        frames, ready = chain.frames, chain.buffers
+        frames, memory, put = chain.frames, chain.memory, send
         if self.held:
             self.count("write_busy", len(frames))  # nothing overtakes what waits
             return
-        done = 0
-        for frame in frames:
-            word, length, _ = frame
-            buffers = chain.to_write(frame) if ready is None else ready[done]
-            buffers[0] = self.header_of(word, buffers, length)
-            result = put(fd, buffers)
-            if result < 0:
-                if result == -EAGAIN:
-                    self.hold(chain, frames[done:])
-                    break
-                self.refused(-result)
-            done += 1
-        self.written_frames += done
+        done, count = 0, len(frames)
+        while done < count:
+            after, error = put(self.fd, memory, frames, done, self.wrote, self.wrote_word, self.wrote_shape)
+            if after == done and not error:
+                after, error = self.send_other(chain, done)
+            self.written_frames += after - done
+            done = after
+            if error == EAGAIN:
+                self.hold(chain, done)
+                return
+            if error:
+                self.refused(error)
+                done += 1
 
-    def header_of(self, word: int, buffers: Buffers, length: int) -> bytes:  # hot
-        """The vnet header of a frame in pieces: its packet headers may be in several of them. Most often it is the one
-        written last."""
-        view = cast(memoryview, buffers[1])
-        if word and len(view) < SHAPED and len(buffers) > 2:
-            view = memoryview(b"".join(buffers[1:]))
+    def send_other(self, chain: Chain, at: int) -> tuple[int, int]:
+        """Write a frame that wants another header than the last one did: as `iov.send`."""
+        frame = chain.frames[at]
+        word, length, _ = frame
+        view = head(chain, frame)
         shape = header_shape(word, view, length)
-        if shape < 0:
-            return vnet_header(word, view, length)
-        if word != self.wrote_word or shape != self.wrote_shape:
-            self.wrote, self.wrote_word, self.wrote_shape = shaped_header(word, shape), word, shape
-        return self.wrote
+        header = vnet_header(word, view, length)
+        if shape >= 0:
+            self.wrote, self.wrote_word, self.wrote_shape = header, word, shape
+        return send(self.fd, chain.memory, chain.frames, at, header, word, -1)
 
     def refused(self, error: int) -> None:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
         name = {EIO: "write_device_down", EBADF: "write_device_gone"}.get(error)
         self.count(name or f"write_{errorcode.get(error, 'error')}", 1)
-        self.written_frames -= 1  # whoever offered it counts it
 
-    def hold(self, chain: Chain, frames: list[Frame]) -> None:
+    def hold(self, chain: Chain, done: int) -> None:
         """Keep what a busy fd did not take."""
-        for frame in frames:
+        for frame in list(chain.frames)[done:]:
             data = chain.tobytes(frame)
             self.held.append((vnet_header(frame[0], memoryview(data), frame[1]), data))
         self.loop.add_writer(self.fd, self.on_writable)
@@ -227,13 +248,14 @@ class Pump(Client):
     def on_writable(self) -> None:
         """The fd takes frames again; who waited for room has it."""
         while self.held:
-            result = writev(self.fd, self.held[0])
-            if result == -EAGAIN:
+            header, data = self.held[0]
+            sent, error = send(self.fd, memoryview(data), Frames([own(0, 0, len(data))]), 0, header, 0, -1)
+            if error == EAGAIN:
                 return
-            if result < 0:
-                self.refused(-result)
+            if error:
+                self.refused(error)
+            self.written_frames += sent
             self.held.pop(0)
-            self.written_frames += 1
         self.loop.remove_writer(self.fd)
         self.turn.held = True
         self.drained()
@@ -242,17 +264,6 @@ class Pump(Client):
     def count(self, name: str, count: int) -> None:
         """Add to a counter that is rarely needed."""
         self.others[name] = self.others.get(name, 0) + count
-
-
-def complete(header: bytes, view: memoryview, length: int) -> int:
-    """The offload word of a frame that has to be looked at. A wish that netif cannot express is fulfilled: none
-    remains."""
-    word = offload_word(header, view, length)
-    if word is None:
-        _, _, _, _, start, offset = VNET_HDR.unpack(header)
-        finish_checksum(view, length, start, offset)
-        return 0
-    return word
 
 
 class TapLink(Link):
@@ -318,8 +329,8 @@ class Staging(Sink):
         self.left = 0
         """Pages the client still takes of this burst."""
 
-    def reserve(self) -> memoryview | None:  # hot
-        """Staging memory for one frame, while client and burst have room."""
+    def reserve(self) -> tuple[int, int] | None:  # hot
+        """Staging memory, while client and burst have room."""
         if self.base < 0:
             client = self.client
             if client is None:
@@ -333,13 +344,13 @@ class Staging(Sink):
                 return None
         elif self.top + FRAME_MAX > self.base + BURST_BYTES or self.left < MOST_PAGES:
             return None
-        return self.memory[self.top : self.top + FRAME_MAX]
+        return self.top, min(self.base + BURST_BYTES - self.top, bytes_for(self.left))
 
-    def commit(self, word: int, length: int) -> None:  # hot
-        """One more frame of the burst."""
-        self.chain.frames.append(own(word, self.top, length))
-        self.top += (length + PAGE_SIZE - 1) & -PAGE_SIZE
-        self.left -= pages_of(length)
+    def commit(self, word: int, lengths: list[int]) -> None:  # hot
+        """More frames of the burst."""
+        self.top = self.chain.frames.append_run(word, self.top, lengths)
+        for length in lengths:
+            self.left -= pages_of(length)
 
     def flush(self) -> None:  # hot
         """The burst goes to the client."""

@@ -1,8 +1,16 @@
-"""`readv` and `writev` of a TAP: a frame with its vnet header in front, in or out of several buffers.
+"""A TAP's frames, each with its vnet header in front, by the burst: `readv` and `writev` in C (`_iov.c`).
+
+`receive(fd, memory, addr, size, most, header, last)` reads up to `most` frames into `memory`, the first at `addr`, each
+at the start of a page, as long as one of any length fits in what is left of `size` bytes. It ends behind a frame whose
+header is not `last`. The lengths; and why there are no more: 1 nothing is wrong, 0 less than a header was read, else
+the negative errno. `header` holds what was read last.
+
+`send(fd, memory, frames, at, header, word, shape)` writes frames from number `at` on behind the same header, as long as
+they have this word and shape (`ether.header_shape`); with a shape of -1, that one frame. The number of the first that
+was not written, and its errno: 0 if it wants another header, or is not there.
 
 A TAP never blocks, and that it has nothing more is the end of every burst, so neither lets other threads run nor raises
-an exception: what went wrong is the negative errno. That is most of what Python's own ones cost; they are used where
-`_iov.c` was not compiled.
+an exception for it. That is most of what Python's own ones cost; they are used where nothing was compiled.
 """
 
 from __future__ import annotations
@@ -11,23 +19,48 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xnet.engine._iov import readv, writev
+    from xnet.engine._iov import receive, send
 else:
     try:
-        from xnet.engine._iov import readv, writev
+        from xnet.engine._iov import receive, send
     except ImportError:
+        from xnet.abi.xen import PAGE_SIZE
+        from xnet.frame import MOST_PAGES, Chain, head
+        from xnet.frame.ether import header_shape
 
-        def readv(fd: int, header: bytearray, data: memoryview) -> int:
-            try:
-                return os.readv(fd, (header, data))
-            except OSError as error:
-                return -(error.errno or 0)
+        FRAME_MAX = MOST_PAGES * PAGE_SIZE
 
-        def writev(fd: int, buffers: list[bytes | memoryview]) -> int:
-            try:
-                return os.writev(fd, buffers)
-            except OSError as error:
-                return -(error.errno or 0)
+        def receive(fd, memory, addr, size, most, header, last):
+            lengths = []
+            while size >= FRAME_MAX and len(lengths) < most:
+                try:
+                    length = os.readv(fd, (header, memory[addr : addr + FRAME_MAX])) - len(header)
+                except OSError as error:
+                    return lengths, -(error.errno or 0)
+                if length <= 0:
+                    return lengths, 0
+                lengths.append(length)
+                taken = (length + PAGE_SIZE - 1) & -PAGE_SIZE
+                addr += taken
+                size -= taken
+                if header != last:
+                    break
+            return lengths, 1
+
+        def send(fd, memory, frames, at, header, word, shape):
+            chain = Chain(memory, frames)
+            while at < len(frames):
+                frame = frames[at]
+                if shape >= 0 and (frame[0] != word or header_shape(word, head(chain, frame), frame[1]) != shape):
+                    break
+                try:
+                    os.writev(fd, [header, *chain.views(frame)])
+                except OSError as error:
+                    return at, error.errno or 0
+                at += 1
+                if shape < 0:
+                    break
+            return at, 0
 
 
-__all__ = ["readv", "writev"]
+__all__ = ["receive", "send"]

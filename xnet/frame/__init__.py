@@ -1,7 +1,7 @@
 """Floor 1: what travels. A chain is a burst of frames; a Link is the door it goes through.
 
-Frames are never objects of their own: `chain` says how a burst is laid out, `link` who takes it, `ether` looks at
-headers inside a view, `quick` does so in C for each frame, `offload` finishes checksums and segments in software when
+Frames are never objects of their own: `chain` says how a burst is laid out, `frames` holds it, `link` who takes it,
+`ether` looks at headers inside a view, `offload` finishes checksums and segments in software when
 the far side did not negotiate it, in staging pages from an `arena`.
 A chain is lent for the call; who needs a frame longer copies it. Large frames keep their offload word from the guest
 that sent them to the place that must resolve it: the largest lever on speed there is.
@@ -16,11 +16,9 @@ from xnet.frame.chain import (
     GSO_TCPV6,
     GSO_TYPE_MASK,
     GSO_TYPE_SHIFT,
-    Buffers,
     Chain,
     Frame,
     Piece,
-    bytes_of,
     own,
 )
 from xnet.frame.ether import (
@@ -35,7 +33,8 @@ from xnet.frame.ether import (
     vnet_header,
     wire_length,
 )
-from xnet.frame.link import MOST_PAGES, Client, Link, Sink, pages_of
+from xnet.frame.frames import Frames
+from xnet.frame.link import MOST_PAGES, Client, Link, Sink, bytes_for, pages_of
 from xnet.frame.offload import Accepts, finish_checksum, fit, segment
 
 __all__ = [
@@ -50,14 +49,14 @@ __all__ = [
     "MOST_PAGES",
     "Accepts",
     "Arena",
-    "Buffers",
     "Chain",
     "Client",
     "Frame",
+    "Frames",
     "Link",
     "Piece",
     "Sink",
-    "bytes_of",
+    "bytes_for",
     "finish_checksum",
     "fit",
     "head",

@@ -9,7 +9,7 @@ A frame is a plain tuple ``(word, length, pieces)``; a piece is ``(addr, length,
 ``gref``    its grant reference when it is foreign; a foreign piece is within a page, or a run: whole pages of
             consecutive references, but for the end of the last
 
-Tuples, because a burst makes and forgets thousands a second.
+They are kept in `Frames`, as numbers; a tuple is made of one for who looks at it.
 
 Foreign pieces are mapped at ``addr`` or, in a chain with `bring`, have a place there and no bytes yet: who looks at
 headers only leaves them with their owner, who looks further takes `Chain.fetched`.
@@ -20,17 +20,16 @@ bits 8-15 GSO type (0 none, 1 TCPv4, 2 TCPv6: netif's numbers), bits 16-31 GSO s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from xnet.abi.xen import DOMID_SELF
+from xnet.frame.frames import Frames
 
 Piece = tuple[int, int, int, int]
 Frame = tuple[int, int, tuple[Piece, ...]]
-Bring = Callable[[list[Frame]], list[Frame]]
+Bring = Callable[[Frames], Frames]
 """Copies what frames left behind to its place: the frames in own memory, less those whose owner will not have it."""
-Buffers = list[bytes | memoryview]
-"""What `writev` takes: room for a header, and a frame's views."""
 
 CSUM_BLANK: Final = 1
 DATA_VALIDATED: Final = 2
@@ -46,43 +45,32 @@ def own(word: int, addr: int, length: int) -> Frame:
     return (word, length, ((addr, length, DOMID_SELF, 0),))
 
 
-def bytes_of(frames: list[Frame]) -> int:  # hot
-    """Bytes of all these frames."""
-    total = 0
-    for _, length, _ in frames:
-        total += length
-    return total
-
-
 class Chain:
     """A burst of frames and the memory their addresses count in. The receiver may read it until it returns."""
 
-    __slots__ = ("bring", "buffers", "bytes", "frames", "memory")
+    __slots__ = ("bring", "bytes", "frames", "memory")
 
     def __init__(
         self,
         memory: memoryview,
-        frames: list[Frame] | None = None,
+        frames: Iterable[Frame] = (),
         bring: Bring | None = None,
-        buffers: list[Buffers] | None = None,
     ) -> None:
         self.memory = memory
-        self.frames: list[Frame] = [] if frames is None else frames
+        self.frames: Frames = frames if isinstance(frames, Frames) else Frames(frames)
         self.bring = bring
-        self.buffers = buffers
-        """The frames' buffers, one for one, if whoever made the chain has them at hand."""
         self.bytes = -1
 
     def size(self) -> int:  # hot
         """Bytes of all frames; added up once, so ask when they are all there."""
         if self.bytes < 0:
-            self.bytes = bytes_of(self.frames)
+            self.bytes = self.frames.size()
         return self.bytes
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def part(self, frames: list[Frame]) -> Chain:
+    def part(self, frames: Iterable[Frame]) -> Chain:
         """A chain of some of these frames."""
         return Chain(self.memory, frames, self.bring)
 
@@ -94,10 +82,6 @@ class Chain:
         """The frame's bytes as views, in order; valid as long as the chain is lent."""
         memory = self.memory
         return [memory[addr : addr + length] for addr, length, _, _ in frame[2]]
-
-    def to_write(self, frame: Frame) -> Buffers:
-        """Its views, behind room for a header."""
-        return [b"", *self.views(frame)]
 
     def tobytes(self, frame: Frame) -> bytes:
         """A copy of the frame's bytes, for who needs it longer than the call."""

@@ -27,6 +27,11 @@ def pages_of(length: int) -> int:
     return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + 1
 
 
+def bytes_for(room: int) -> int:
+    """Of memory that frames may be put in, one after another, when there is so much room: at least one frame's."""
+    return max(room >> 1, MOST_PAGES) << PAGE_SHIFT  # at the worst each has one page
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Client(ABC):
     """Who sits at the guest's end of a Link; toward a netfront, its device."""
@@ -74,13 +79,17 @@ class Link(ABC):
 class Sink(ABC):
     """Where frames that are read from a device are put."""
 
-    @abstractmethod
-    def reserve(self) -> memoryview | None:
-        """Memory for the largest frame, or None: no room now."""
+    memory: memoryview
+    """What addresses count in."""
 
     @abstractmethod
-    def commit(self, word: int, length: int) -> None:
-        """The memory reserved last holds a frame."""
+    def reserve(self) -> tuple[int, int] | None:
+        """Memory for one frame of any length or more: its address, which begins a page, and its size in bytes. None: no
+        room now."""
+
+    @abstractmethod
+    def commit(self, word: int, lengths: list[int]) -> None:
+        """The memory reserved last holds frames of these lengths, each at the start of a page."""
 
     @abstractmethod
     def flush(self) -> None:

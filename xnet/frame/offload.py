@@ -21,6 +21,7 @@ from xnet.frame.chain import (
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_TYPE_MASK,
+    GSO_TYPE_SHIFT,
     Chain,
     Frame,
     own,
@@ -42,6 +43,7 @@ UDP_CHECKSUM: Final = 6
 TCP_FIN_PSH: Final = 0x09
 MOST_SEGMENTS: Final = 0x10000 // 8
 """Of one frame: Linux' own least segment is 8 bytes, and a lying guest must not keep everybody waiting."""
+MAX_FRAME: Final = 0xFFFF
 KIND: Final = GSO_TYPE_MASK | CSUM_BLANK
 """The bits of a word that say what the far side must be able to do."""
 
@@ -68,8 +70,12 @@ class Accepts:
     gso4: bool = True
     gso6: bool = True
     sg: bool = True
-    max_frame: int = 0xFFFF
+    max_frame: int = MAX_FRAME
     kinds: frozenset[int] = field(init=False, repr=False)
+    bits: int = field(init=False, repr=False)
+    """The same for `Frames.within`."""
+    all: bool = field(init=False, repr=False)
+    """It takes every frame there is."""
 
     def __post_init__(self) -> None:
         kinds = {
@@ -79,6 +85,9 @@ class Accepts:
             CSUM_BLANK | GSO_TCPV6: self.csum6 and self.gso6 and self.sg,
         }
         object.__setattr__(self, "kinds", frozenset(kind for kind, taken in kinds.items() if taken))
+        bits = sum(1 << (2 * (kind >> GSO_TYPE_SHIFT) + (kind & CSUM_BLANK)) for kind in self.kinds)
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "all", all(kinds.values()) and self.sg and self.max_frame >= MAX_FRAME)
 
 
 def ones_sum(data: bytes | bytearray | memoryview) -> int:
@@ -165,10 +174,7 @@ def fit(
     ``oversize`` (past max_frame, or past a page without sg), ``malformed`` (no checksum or TCP where the word says).
     """
     kinds, largest, sg = accepts.kinds, accepts.max_frame, accepts.sg
-    for word, length, pieces in chain.frames:
-        if word & KIND not in kinds or length > largest or not (sg or _in_one_page(pieces)):
-            break
-    else:
+    if chain.frames.within(accepts.bits, largest) and (sg or _in_one_page_each(chain)):
         return chain
     chain = chain.fetched()
     finisher = _Finisher(chain, accepts, scratch, {} if counters is None else counters)
@@ -183,6 +189,10 @@ def fit(
 
 def _in_one_page(pieces: tuple[tuple[int, int, int, int], ...]) -> bool:
     return len(pieces) == 1 and pieces[0][0] % PAGE_SIZE + pieces[0][1] <= PAGE_SIZE
+
+
+def _in_one_page_each(chain: Chain) -> bool:
+    return all(_in_one_page(pieces) for _, _, pieces in chain.frames)
 
 
 class _Finisher:

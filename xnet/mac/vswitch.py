@@ -21,9 +21,8 @@ from struct import Struct
 from typing import Final
 
 from xnet.errors import XnetError
-from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, Piece, bytes_of, head, is_multicast, own, wire_length
+from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, Piece, head, is_multicast, own, wire_length
 from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
-from xnet.frame.quick import destination
 
 ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
 RUNT: Final = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
@@ -117,7 +116,7 @@ class Switch(Client):
 
     def tx(self, sender: Port, chain: Chain) -> None:  # hot: 0.5 us a frame
         """Frames from a port. The first piece of each holds the Ethernet header, as netif demands of a first slot."""
-        to = destination(chain.memory, chain.frames, self.mtu + ETH_HLEN) or self._destination(sender, chain)
+        to = chain.frames.destination(chain.memory, self.mtu + ETH_HLEN) or self._destination(sender, chain)
         if to:
             sender.sent(len(chain.frames), chain.size())
             ports, out = self._from_port(sender, to)
@@ -141,7 +140,7 @@ class Switch(Client):
                 lanes.setdefault(port, []).append(frame)
             if out:
                 wire.append(frame)
-        sender.sent(len(sent), bytes_of(sent))
+        sender.sent(len(sent), sum([length for _, length, _ in sent]))
         self._deliver(chain, lanes, len(chain.frames))
         if wire:
             self._to_wire(sender, chain if len(wire) == len(chain.frames) else chain.part(wire))

@@ -1,8 +1,8 @@
 """Floor 5: the paravirtual network interface, both ends.
 
 Where what is. `gather` turns tx slots into packets and `scatter` frames into rx slots, on the backend's side;
-`assemble` turns rx slots into frames, on the frontend's. What slots say `gather` and `assemble` remember (`known`).
-`front_queue` and `back_queue` are the two ends of the data path, `posted` is what the former says of a frame;
+`posted` turns frames into tx slots and `assemble` rx slots into frames, on the frontend's: these are the rules, and
+`slots` has them by the burst, in C. `front_queue` and `back_queue` are the two ends of the data path;
 `transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
 handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed,
 `counters` what is counted.

@@ -25,8 +25,7 @@ from xnet.abi.xen.netif import (
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Buffers, Chain, Frame, Piece
-from xnet.netif.known import guess_end, remember
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Frames, Piece
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
@@ -36,87 +35,44 @@ FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""
 
 
-class Known:
-    """A frame as its slots lay it out."""
+def assemble(data: bytes, first: int, base: int) -> tuple[Frames, int]:
+    """Frames out of response slots, and how many were dropped.
 
-    __slots__ = ("buffers", "frame", "slots")
+    Slot `first` of the ring is that of the first response; the page of slot k is at address ``base + k * 4096``.
+    """
+    found = Frames()
+    at, count, bad = 0, len(data) // RX_SLOT_SIZE, 0
+    while at < count:
+        frame, at = read(data, at, first, base)
+        if frame is None:
+            bad += 1
+        else:
+            found.append(frame)
+    return found, bad
 
-    def __init__(self, slots: bytes, frame: Frame, buffers: Buffers) -> None:
-        self.slots = slots
-        self.frame = frame
-        self.buffers = buffers
-        """Its pages never change place, so their views are cut out once."""
 
-
-class Assemble:
-    """Frames out of the slots of one ring; the page of slot k is at address ``base + k * 4096`` of `memory`."""
-
-    __slots__ = ("base", "known", "last", "memory")
-
-    def __init__(self, memory: memoryview, base: int) -> None:
-        self.memory = memory
-        self.base = base
-        self.last: list[Known | None] = [None] * RING_SLOTS
-        """The frame that came last, by its first slot: most often the next one there is laid out the same."""
-        self.known: dict[tuple[int, bytes], Known] = {}
-        """Frames by their first slot and what is in the slots: none is over before its slots say so."""
-
-    def take(self, data: bytes, first: int) -> tuple[Chain, int]:  # hot: 0.4 us a frame seen before
-        """Frames out of response slots, and how many were dropped. Slot `first` is that of the first response."""
-        frames: list[Frame] = []
-        buffers: list[Buffers] = []
-        at, count, bad = 0, len(data), 0
-        while at < count:
-            slot = first + at // RX_SLOT_SIZE & RING_SLOTS - 1
-            known = self.last[slot]
-            if known is None or data[at : at + len(known.slots)] != known.slots:
-                known, end = self.look_up(data, at, slot)
-                if known is None:
-                    bad += 1
-                    at = end
-                    continue
-            frames.append(known.frame)
-            buffers.append(known.buffers)
-            at += len(known.slots)
-        return Chain(self.memory, frames, None, buffers), bad
-
-    def look_up(self, data: bytes, at: int, slot: int) -> tuple[Known | None, int]:
-        """The frame that begins at byte `at`, which is `slot` of the ring, or None; where the next begins."""
-        end = guess_end(data, at, RX_SLOT_SIZE, FLAGS_AT)
-        known = self.known.get((slot, data[at:end])) if end else None
-        if known is None:
-            frame, over = self.read(data, at // RX_SLOT_SIZE, slot)
-            end = over * RX_SLOT_SIZE
-            if frame is None:
-                return None, end
-            slots = data[at:end]
-            known = Known(slots, frame, Chain(self.memory).to_write(frame))
-            remember(self.known, (slot, slots), known)
-        self.last[slot] = known
-        return known, end
-
-    def read(self, data: bytes, at: int, slot: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
-        """The frame that begins in `data` at slot `at`, which is `slot` of the ring, or None; where the next begins."""
-        count = len(data) // RX_SLOT_SIZE
-        base, start, gso, length, good, more = self.base, at, 0, 0, True, True
-        word = WORDS[data[at * RX_SLOT_SIZE + FLAGS_AT] & 3]
-        pieces: list[Piece] = []
-        while more and at < count:
-            _, offset, flags, size = RX_RESPONSE.unpack_from(data, at * RX_SLOT_SIZE)
-            good = good and size >= 0 and offset + size <= PAGE_SIZE
-            addr = base + ((slot + at - start & RING_SLOTS - 1) << PAGE_SHIFT) + offset
-            if pieces and pieces[-1][0] + pieces[-1][1] == addr:
-                pieces[-1] = (pieces[-1][0], pieces[-1][1] + size, DOMID_SELF, 0)
-            else:
-                pieces.append((addr, size, DOMID_SELF, 0))
-            length += size
-            at += 1
-            more = bool(flags & NETRXF_more_data)
-            if at == start + 1 and flags & NETRXF_extra_info:
-                at, gso = read_extras(data, at, count)
-        if more or gso < 0 or not good or length > XEN_NETIF_MAX_TX_SIZE:
-            return None, at
-        return (word | gso, length, tuple(pieces)), at
+def read(data: bytes, at: int, first: int, base: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
+    """The frame that begins in `data` at slot `at`, or None; where the next begins."""
+    count = len(data) // RX_SLOT_SIZE
+    start, gso, length, good, more = at, 0, 0, True, True
+    word = WORDS[data[at * RX_SLOT_SIZE + FLAGS_AT] & 3]
+    pieces: list[Piece] = []
+    while more and at < count:
+        _, offset, flags, size = RX_RESPONSE.unpack_from(data, at * RX_SLOT_SIZE)
+        good = good and size >= 0 and offset + size <= PAGE_SIZE
+        addr = base + ((first + at & RING_SLOTS - 1) << PAGE_SHIFT) + offset
+        if pieces and pieces[-1][0] + pieces[-1][1] == addr:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + size, DOMID_SELF, 0)
+        else:
+            pieces.append((addr, size, DOMID_SELF, 0))
+        length += size
+        at += 1
+        more = bool(flags & NETRXF_more_data)
+        if at == start + 1 and flags & NETRXF_extra_info:
+            at, gso = read_extras(data, at, count)
+    if more or gso < 0 or not good or length > XEN_NETIF_MAX_TX_SIZE:
+        return None, at
+    return (word | gso, length, tuple(pieces)), at
 
 
 def read_extras(data: bytes, at: int, count: int) -> tuple[int, int]:

@@ -17,19 +17,17 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import MOST_PAGES, Chain, Client, Frame, Link, own
+from xnet.frame import MOST_PAGES, Chain, Client, Frame, Frames, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import CopyOp, Xen
 from xnet.netif.counters import Counters
-from xnet.netif.gather import Gather, Packet, guarded, responses
-from xnet.netif.known import slots_of
-from xnet.netif.scatter import Scatter
-from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
+from xnet.netif.gather import Packet, guarded, responses, take
+from xnet.netif.posted import slots_of
+from xnet.netif.slots import Scatter
+from xnet.netif.transport import TX_BURST, CopyDeliver, CopyFetch, Failure, MapFetch
 from xnet.ring import BackRing, RingError
 
-TX_BURST: Final = 64
-"""Packets taken off a tx ring in one go."""
 WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
 WAITING_TICKS: Final = 10
@@ -69,7 +67,6 @@ class BackQueue(Client):
         self.link = link
         self.fetcher = fetcher
         self.deliverer = CopyDeliver(xen)
-        self.gather = Gather()
         self.scatter = Scatter(domid)
         self.arena = arena
         self.accepts = accepts
@@ -104,24 +101,26 @@ class BackQueue(Client):
 
     def tx_burst(self, available: int) -> None:  # hot
         """Take up to TX_BURST whole packets, as many as the staging memory holds."""
-        ring = self.tx_ring
-        # half of the staging memory: the other is for what this burst causes further on
-        packets, slots = self.gather.take(ring.peek_requests(available), TX_BURST, self.arena.free() >> 1)
+        ring, fetcher = self.tx_ring, self.fetcher
+        data = ring.peek_requests(available)
+        mark = self.arena.mark()
+        chain = Chain(self.xen.window, (), fetcher.bring)
+        answers, slots = fetcher.fetch_burst(data, chain.frames)
+        if not slots:
+            packets, slots = take(data, TX_BURST, self.arena.free() >> 1)
+            fetcher.fetch(packets, chain.frames)
         ring.consume(slots)
         self.counters.tx_slots += slots
-        mark = self.arena.mark()
-        chain = Chain(self.xen.window, None, self.fetcher.bring)
-        failures = self.fetcher.fetch(packets, chain.frames)
         self.hand_on(chain)  # first: the frame is on its way while the guest is told
-        self.fetcher.release()
-        answers = [packet.answers for packet in packets]
-        if failures or len(chain.frames) != len(packets):
-            self.lament(packets, failures, answers)
-        self.respond(b"".join(answers))
+        fetcher.release()
+        if not answers or fetcher.failures:
+            answers = self.judge(fetcher.read(), fetcher.failures)
+        self.respond(answers)
         self.arena.release(mark)
 
-    def lament(self, packets: list[Packet], failures: dict[int, Failure], answers: list[bytes]) -> None:
-        """Count the packets that are dropped; what could not be fetched is answered so."""
+    def judge(self, packets: list[Packet], failures: dict[int, Failure]) -> bytes:
+        """What packets are answered one by one; those that are dropped are counted."""
+        answers = [packet.answers for packet in packets]
         for index, packet in enumerate(packets):
             error = packet.error
             if index in failures:
@@ -130,6 +129,7 @@ class BackQueue(Client):
             if error:
                 self.counters.count("tx_errors")
                 self.counters.count(error)
+        return b"".join(answers)
 
     def hand_on(self, chain: Chain) -> None:  # hot
         """The chain leaves the guest's side."""
@@ -172,7 +172,7 @@ class BackQueue(Client):
                 chain = chain.fetched()  # whose fault it is comes out there
                 done = self.rx_burst(chain.frames)
             if done < len(chain.frames):
-                left = chain.part(chain.frames[done:]).fetched()
+                left = chain.part(list(chain.frames)[done:]).fetched()
                 for frame in left.frames:
                     self.defer(left, frame)
         except RingError as error:
@@ -185,7 +185,7 @@ class BackQueue(Client):
         waiting = self.waiting
         while waiting:
             mark = self.arena.mark()
-            frames: list[Frame] = []
+            frames = Frames()
             for word, data, _ in waiting:
                 addr = self.arena.alloc(len(data))
                 if addr < 0:
@@ -200,12 +200,12 @@ class BackQueue(Client):
                 return
         self.link.client_ready()
 
-    def rx_burst(self, frames: list[Frame], lent: bool = False) -> int:  # hot: 3 us for a 64 KiB frame
+    def rx_burst(self, frames: Frames, lent: bool = False) -> int:  # hot: 3 us for a 64 KiB frame
         """Deliver as many frames as the guest has buffers for; how many. -1 if they are `lent` (parts are still in
         another guest) and something failed: nothing has happened then."""
         ring = self.rx_ring
         available = ring.unconsumed_requests()
-        most = slots_of(frames[0][0], frames[0][1]) if len(frames) == 1 else MOST_SLOTS * len(frames)
+        most = MOST_SLOTS * len(frames)
         requests = ring.peek_requests(min(available, most))
         ops: list[CopyOp] = []
         answers, slots, done, size = self.scatter.burst(frames, requests, ops)
@@ -214,7 +214,7 @@ class BackQueue(Client):
             if failed:
                 if lent:
                     return -1
-                answers = self.mark_failed(frames[:done], answers, requests, failed)
+                answers = self.mark_failed(list(frames)[:done], answers, requests, failed)
             self.publish(answers, slots, done, size)
         if done < len(frames):
             ring.want_requests(available - slots + 1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
+from xnet.abi.xen.grant_table import GRANT_ENTRY_V1
 from xnet.abi.xen.netif import (
     RING_SLOTS,
     RX_REQUEST,
@@ -32,21 +33,25 @@ from xnet.frame import (
     DATA_VALIDATED,
     GSO_TYPE_MASK,
     MOST_PAGES,
+    Chain,
     Client,
     Sink,
+    bytes_for,
 )
 from xnet.frame.ether import ETH_P_IPV6, ip_end, network, transport
 from xnet.frame.offload import KIND, Accepts, finish_checksum, segment
 from xnet.hv.api import Xen
-from xnet.netif.assemble import Assemble
+from xnet.netif.assemble import assemble
 from xnet.netif.counters import Counters
 from xnet.netif.gather import BadRing
-from xnet.netif.known import remember
-from xnet.netif.posted import GRANT_SIZE, Posted
+from xnet.netif.posted import Posted, pages_of
+from xnet.netif.slots import answered, frames, requests
 from xnet.ring import FrontRing
 
+GRANT_SIZE: Final = GRANT_ENTRY_V1.size
 TX_PAGES: Final = RING_SLOTS + 2 * MOST_PAGES
 """A ringful of pages in flight, and still a run free for the next frame, the end of the arena notwithstanding."""
+FRAME_ROOM: Final = MOST_PAGES * PAGE_SIZE
 TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
 
@@ -78,7 +83,7 @@ class FrontQueue(Sink):
         except HypercallError:
             xen.free_pages(self.addr, pages)
             raise
-        window = xen.window
+        self.memory = window = xen.window
         self.tx_ring = FrontRing(window[self.addr : self.addr + PAGE_SIZE], TX_SLOT_SIZE)
         self.rx_ring = FrontRing(window[self.addr + PAGE_SIZE : self.addr + 2 * PAGE_SIZE], RX_SLOT_SIZE)
         self.tx_ring.shared.init()
@@ -87,7 +92,6 @@ class FrontQueue(Sink):
         xen.grant(self.refs, self.ring_grants)
         # rx: page k, id k, reference rx_refs + k
         self.rx_addr = self.addr + 2 * PAGE_SIZE
-        self.assemble = Assemble(window, self.rx_addr)
         self.rx_refs = self.refs + 2
         self.rx_grants = xen.prepare_grants(backend, self.rx_addr, RING_SLOTS, readonly=False)
         self.rx_requests = b"".join([RX_REQUEST.pack(k, 0, self.rx_refs + k) for k in range(RING_SLOTS)])
@@ -95,16 +99,9 @@ class FrontQueue(Sink):
         self.tx_addr = self.rx_addr + RING_SLOTS * PAGE_SIZE
         self.tx_refs = self.rx_refs + RING_SLOTS
         self.tx_grants = xen.prepare_grants(backend, self.tx_addr, TX_PAGES, readonly=True)
-        room, last = MOST_PAGES * PAGE_SIZE, self.tx_addr + (TX_PAGES - MOST_PAGES) * PAGE_SIZE
-        self.tx_rooms = [window[addr : addr + room] for addr in range(self.tx_addr, last + 1, PAGE_SIZE)]
-        """Memory for one frame, by its first page."""
         self.tx_head = 0
         self.tx_clear = TX_PAGES
         """The pages from the head up to here are free, as far as is known."""
-        self.tx_last: list[Posted | None] = [None] * TX_PAGES
-        """The frame the device committed last, by first page: most often the next one there is as long."""
-        self.tx_known: dict[tuple[int, int, int], Posted] = {}
-        """Frames by first page, offload word and length."""
         self.unsent: list[Posted] = []
         """Frames of the burst that are not on the ring yet, side by side in the run of pages."""
         self.unsent_slots = self.unsent_bytes = 0
@@ -116,9 +113,10 @@ class FrontQueue(Sink):
 
     # --- tx: away from the guest
 
-    def reserve(self) -> memoryview | None:  # hot
-        """Memory for one frame of any length, or None while ring or pages are full: wait for `on_tx`."""
-        if self.tx_ring.free_requests() - self.unsent_slots < TX_SLOTS:
+    def reserve(self) -> tuple[int, int] | None:  # hot
+        """Memory for frames, or None while ring or pages are full: wait for `on_tx`."""
+        free = self.tx_ring.free_requests() - self.unsent_slots
+        if free < TX_SLOTS:
             return None
         head = self.tx_head
         if head + MOST_PAGES > self.tx_clear:
@@ -126,23 +124,28 @@ class FrontQueue(Sink):
                 self.stage()
                 self.tx_head = head = 0
             in_flight = self.in_flight
-            oldest = in_flight[0].page if in_flight else -1
+            oldest = in_flight[0][0] if in_flight else -1
             self.tx_clear = oldest if oldest >= head else TX_PAGES  # behind the head: the way is free up to the end
             if head + MOST_PAGES > self.tx_clear:
                 return None
-        return self.tx_rooms[head]
+        addr = self.tx_addr + (head << PAGE_SHIFT)
+        if not self.accepts.all:
+            return addr, FRAME_ROOM  # what has to be segmented takes the place behind it
+        return addr, min(self.tx_clear - head << PAGE_SHIFT, bytes_for(free))
 
-    def commit(self, word: int, length: int) -> None:  # hot
-        """The reserved memory holds a frame of `length` bytes: it goes with the burst."""
-        posted = self.tx_last[self.tx_head]
-        if posted is None or posted.length != length or posted.word != word:
-            accepts = self.accepts
-            if word & KIND not in accepts.kinds:
-                return self.finish(word, length)
-            if length > accepts.max_frame:
-                return self.counters.count("tx_oversize")
-            posted = self.tx_last[self.tx_head] = self.known(word, length)
-        return self.place(posted)
+    def commit(self, word: int, lengths: list[int]) -> None:  # hot
+        """The reserved memory holds frames: they go with the burst."""
+        accepts = self.accepts
+        taken = word & KIND in accepts.kinds
+        for length in lengths:
+            if not taken:
+                self.finish(word, length)
+            elif length > accepts.max_frame:
+                self.counters.count("tx_oversize")
+                self.stage()  # what is side by side ends here
+                self.tx_head += length + PAGE_SIZE - 1 >> PAGE_SHIFT
+            else:
+                self.place(word, length)
 
     def finish(self, word: int, length: int) -> None:
         """The device left undone what the backend does not do: checksum or segment here, where the frame lies."""
@@ -156,10 +159,9 @@ class FrontQueue(Sink):
             return self.place_segments(segment(bytes(view), length, word, finish=not blank), blank)
         if length > self.accepts.max_frame:
             return self.counters.count("tx_oversize")
-        if blank:
-            return self.place(self.known(word, length))
-        finish_checksum(view, ip_end(view, length), place[0], place[1])
-        return self.place(self.known(0, length))
+        if not blank:
+            finish_checksum(view, ip_end(view, length), place[0], place[1])
+        return self.place(word if blank else 0, length)
 
     def place_segments(self, parts: list[bytearray] | None, blank: bool) -> None:
         """Put what a frame was segmented into on the ring; the first is the longest."""
@@ -171,42 +173,31 @@ class FrontQueue(Sink):
             room = self.reserve()
             if room is None:
                 return self.counters.count("tx_no_room")
-            room[: len(part)] = part
-            self.place(self.known(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part)))
+            addr, _ = room
+            self.memory[addr : addr + len(part)] = part
+            self.place(CSUM_BLANK | DATA_VALIDATED if blank else 0, len(part))
         return None
 
-    def place(self, posted: Posted) -> None:  # hot
+    def place(self, word: int, length: int) -> None:  # hot
         """The frame at the head goes with the burst."""
-        self.unsent.append(posted)
-        self.unsent_slots += posted.slots
-        self.unsent_bytes += posted.length
-        self.tx_head = posted.end
-
-    def known(self, word: int, length: int) -> Posted:  # 0.4 us for one seen before
-        """The slots of a frame at the head, worked out once."""
-        key = (self.tx_head, word, length)
-        posted = self.tx_known.get(key)
-        if posted is None:
-            posted = Posted(self.tx_head, word, length, refs=self.tx_refs, grants=self.tx_grants)
-            remember(self.tx_known, key, posted)
-        return posted
+        head = self.tx_head
+        pages = length + PAGE_SIZE - 1 >> PAGE_SHIFT
+        self.unsent.append((head, word, length))
+        self.unsent_slots += pages + (1 if word & GSO_TYPE_MASK else 0)
+        self.unsent_bytes += length
+        self.tx_head = head + pages
 
     def stage(self) -> None:  # hot: 1 us
         """Grant the pages of the burst so far and fill its slots, unpublished."""
         unsent = self.unsent
         if not unsent:
             return
-        count, page = len(unsent), unsent[0].page
-        if count == 1:
-            grants, requests = unsent[0].grants, unsent[0].requests
-        else:
-            grants = self.tx_grants[page * GRANT_SIZE : self.tx_head * GRANT_SIZE]
-            requests = b"".join([posted.requests for posted in unsent])
-        self.xen.grant(self.tx_refs + page, grants)
-        self.tx_ring.add_requests(requests)
+        page, _, _ = unsent[0]
+        self.xen.grant(self.tx_refs + page, self.tx_grants[page * GRANT_SIZE : self.tx_head * GRANT_SIZE])
+        self.tx_ring.add_requests(requests(unsent, self.tx_refs))
         self.in_flight.extend(unsent)
         counters = self.counters
-        counters.tx_packets += count
+        counters.tx_packets += len(unsent)
         counters.tx_bytes += self.unsent_bytes
         counters.tx_slots += self.unsent_slots
         self.unsent_slots = self.unsent_bytes = 0
@@ -242,18 +233,11 @@ class FrontQueue(Sink):
 
     def reap(self, data: bytes) -> None:  # hot
         """Take responses in ring order: run by run of frames the backend answered as expected, else slot by slot."""
-        in_flight, count = self.in_flight, len(data)
-        at = 0
+        at, count = 0, len(data)
         while at < count:
             done = 0
             if not self.answered:
-                while at < count and done < len(in_flight):
-                    posted = in_flight[done]
-                    after = at + len(posted.answers)
-                    if data[at:after] != posted.answers or (done and not posted.page):
-                        break
-                    done += 1
-                    at = after
+                done, at = answered(self.in_flight, data, at)
             if done:
                 self.end_first(done)
             else:
@@ -262,32 +246,31 @@ class FrontQueue(Sink):
 
     def end_first(self, count: int) -> None:  # hot
         """The backend is done with the first `count` frames in flight, which lie side by side."""
-        first, last = self.in_flight[0], self.in_flight[count - 1]
-        if count == 1:
-            self.end(first.page, first.grants)
-        else:
-            self.end(first.page, self.tx_grants[first.page * GRANT_SIZE : last.end * GRANT_SIZE])
-        del self.in_flight[:count]
+        in_flight = self.in_flight
+        first, _, _ = in_flight[0]
+        last, _, length = in_flight[count - 1]
+        self.end(first, last + (length + PAGE_SIZE - 1 >> PAGE_SHIFT))
+        del in_flight[:count]
 
     def reap_one(self, data: bytes, at: int) -> None:
         """One response of a backend that answers in an order of its own, or with an error."""
         ident, status = TX_RESPONSE.unpack_from(data, at)
         if status == XEN_NETIF_RSP_NULL:
             return  # an extra's
-        in_flight, answered = self.in_flight, self.answered
-        if ident in answered or not any(posted.page <= ident < posted.end for posted in in_flight):
+        in_flight, early = self.in_flight, self.answered
+        if ident in early or not any(ident in pages_of(posted) for posted in in_flight):
             raise BadRing(f"tx response for a request that is not out (id {ident})")
         if status != XEN_NETIF_RSP_OKAY:
             self.counters.count("tx_errors")
-        self.end(ident, self.tx_grants[ident * GRANT_SIZE : (ident + 1) * GRANT_SIZE])
-        answered.add(ident)
-        while in_flight and answered.issuperset(pages := range(in_flight[0].page, in_flight[0].end)):
-            answered.difference_update(pages)
+        self.end(ident, ident + 1)
+        early.add(ident)
+        while in_flight and early.issuperset(pages := pages_of(in_flight[0])):
+            early.difference_update(pages)
             del in_flight[0]
 
-    def end(self, page: int, grants: bytes) -> None:  # hot
-        """The backend is done with the pages from `page` on, which were granted by these entries."""
-        if not self.xen.end_grant(self.tx_refs + page, grants):
+    def end(self, page: int, after: int) -> None:  # hot
+        """The backend is done with the pages from `page` up to `after`."""
+        if not self.xen.end_grant(self.tx_refs + page, self.tx_grants[page * GRANT_SIZE : after * GRANT_SIZE]):
             raise BadRing(f"tx page answered, but still in use by the backend (id {page})")
 
     # --- rx: toward the guest
@@ -317,17 +300,23 @@ class FrontQueue(Sink):
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)
-            chain, bad = self.assemble.take(data, first)
-            counters, packets = self.counters, len(chain.frames)
-            if bad:
-                counters.count("rx_errors", bad)
-            if packets:
-                counters.rx_packets += packets
-                counters.rx_slots += count
-                counters.rx_bytes += chain.size()
-                self.device.rx(chain)
+            found = frames(data, first, self.rx_addr)
+            if found is None:
+                found, bad = assemble(data, first, self.rx_addr)
+                if bad:
+                    self.counters.count("rx_errors", bad)
+            if found:
+                self.arrived(Chain(self.xen.window, found), count)
             self.post()
             count = ring.final_check_responses()
+
+    def arrived(self, chain: Chain, slots: int) -> None:  # hot
+        """Frames go to the device."""
+        counters = self.counters
+        counters.rx_packets += len(chain.frames)
+        counters.rx_slots += slots
+        counters.rx_bytes += chain.size()
+        self.device.rx(chain)
 
     def end_rx(self, first: int, count: int) -> None:  # hot
         """No page is read before the backend has lost it."""

@@ -1,12 +1,11 @@
 """From tx slots to whole packets, never half of one.
 
-`Gather` takes packets off slots that were copied out of the ring already; one whose slots it has seen before it knows,
-every other one is read by `next_packet`. What a correct frontend can never write is fatal (BadRing: the vif is
-disabled, as Linux's netback does it); what a correct one may do by accident drops the packet, each of its slots
-answered with ERROR. The verdicts are those of Linux 6.12's netback (xenvif_count_requests, xenvif_tx_build_gops); a
-packet whose end is not published yet is fatal there too, since every correct frontend publishes whole packets. Two
-differ: a GSO packet without csum_blank, which Linux repairs and no known frontend sends, is dropped; so is a multicast
-filter's dummy packet, since none is offered.
+`take` reads packets off slots that were copied out of the ring already. What a correct frontend can never write is
+fatal (BadRing: the vif is disabled, as Linux's netback does it); what a correct one may do by accident drops the
+packet, each of its slots answered with ERROR. The verdicts are those of Linux 6.12's netback (xenvif_count_requests,
+xenvif_tx_build_gops); a packet whose end is not published yet is fatal there too, since every correct frontend
+publishes whole packets. Two differ: a GSO packet without csum_blank, which Linux repairs and no known frontend sends,
+is dropped; so is a multicast filter's dummy packet, since none is offered.
 """
 
 from __future__ import annotations
@@ -37,13 +36,8 @@ from xnet.abi.xen.netif import (
 )
 from xnet.errors import XnetError
 from xnet.frame import CSUM_BLANK, DATA_VALIDATED, ETH_HLEN, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT
-from xnet.netif.known import guess_end, remember
 from xnet.ring import RingError
 
-FLAGS_AT: Final = 6
-"""Byte of a slot where its flags are."""
-ID_AT: Final = 8
-"""Where its id is, little-endian."""
 FATAL_LATER_SLOTS: Final = 20
 """Slots after the first at which Linux gives the vif up (module parameter fatal_skb_slots)."""
 
@@ -92,43 +86,17 @@ def fatal(what: str, value: object) -> NoReturn:
     raise BadRing(f"{what} ({value})")
 
 
-class Gather:
-    """Packets off the slots of one ring."""
-
-    __slots__ = ("known", "last")
-
-    def __init__(self) -> None:
-        self.last: list[Packet | None] = [None] * 256
-        """The packet that came last, by its first id's low byte: most often the next one there has the same slots."""
-        self.known: dict[bytes, Packet] = {}
-        """Packets by their slots: a packet is over where its slots say so, so no other one begins with the same."""
-
-    def take(self, data: bytes, most: int, room: int) -> tuple[list[Packet], int]:  # hot: 0.3 us a packet seen before
-        """Up to `most` whole packets off the slots `data`, until they fill `room` bytes of staging pages, and how many
-        slots those are. BadRing: see the module."""
-        packets: list[Packet] = []
-        last = self.last
-        at, count = 0, len(data)
-        while at < count and room > 0 and len(packets) < most:
-            packet = last[data[at + ID_AT]]
-            if packet is None or data[at : at + len(packet.slots)] != packet.slots:
-                packet = self.look_up(data, at)
-            at += len(packet.slots)
-            packets.append(packet)
-            room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
-        return packets, at // TX_SLOT_SIZE
-
-    def look_up(self, data: bytes, at: int) -> Packet:
-        """The packet that begins at byte `at`."""
-        end = guess_end(data, at, TX_SLOT_SIZE, FLAGS_AT)
-        packet = self.known.get(data[at:end]) if end else None
-        if packet is None:
-            packet = next_packet(data, at // TX_SLOT_SIZE)
-            if packet.error:
-                return packet
-            remember(self.known, packet.slots, packet)
-        self.last[data[at + ID_AT]] = packet
-        return packet
+def take(data: bytes, most: int, room: int) -> tuple[list[Packet], int]:
+    """Up to `most` whole packets off the slots `data`, until they fill `room` bytes of staging pages, and how many
+    slots those are. BadRing: see the module."""
+    packets: list[Packet] = []
+    at, count = 0, len(data) // TX_SLOT_SIZE
+    while at < count and room > 0 and len(packets) < most:
+        packet = next_packet(data, at)
+        at += len(packet.slots) // TX_SLOT_SIZE
+        packets.append(packet)
+        room -= (packet.length + PAGE_SIZE) & -PAGE_SIZE
+    return packets, at
 
 
 def next_packet(data: bytes, pos: int) -> Packet:  # 15 us for 17 slots

@@ -2,16 +2,11 @@
 
 A frame takes a slot for each page it fills, from offset 0 on, and a GSO frame one more, the second, for its extra:
 that slot's buffer goes back unused. Each request's id is echoed in its own slot. Source: Linux 6.12, xen-netback/rx.c.
-
-`Scatter(domid).burst(frames, requests, ops)` takes as many frames as there are request slots for, adds the grant copies
-that fill them to `ops`, and says (response slots, how many, frames, bytes). The copies begin with the last frame: it
-was read last and is still in the cache, and what is copied last is what the guest reads first. It is C (`_scatter.c`)
-where that was compiled: a 64 KiB frame says 18 slots, which is much for Python and little for C.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
@@ -26,9 +21,8 @@ from xnet.abi.xen.netif import (
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Frame, Piece
+from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Piece
 from xnet.hv.api import COPY_RUN, CopyOp
-from xnet.netif.known import slots_of
 
 FLAGS: Final = (
     0,
@@ -38,34 +32,6 @@ FLAGS: Final = (
 )
 """netif rx flags by the two low bits of the offload word; a blank checksum is always also validated data."""
 PAGE_MASK: Final = PAGE_SIZE - 1
-
-if TYPE_CHECKING:
-    from xnet.netif._scatter import Scatter
-else:
-    try:
-        from xnet.netif._scatter import Scatter
-    except ImportError:
-
-        class Scatter:
-            def __init__(self, domid: int) -> None:
-                self.domid = domid
-
-            def burst(self, frames: list[Frame], requests: bytes, ops: list[CopyOp]) -> tuple[bytes, int, int, int]:
-                answers: list[bytes] = []
-                parts: list[list[CopyOp]] = []
-                at = size = 0
-                for word, length, pieces in frames:
-                    end = at + slots_of(word, length) * RX_SLOT_SIZE
-                    if end > len(requests):
-                        break
-                    data, grefs = answer(word, length, requests[at:end])
-                    answers.append(data)
-                    parts.append(copies(self.domid, pieces, grefs))
-                    at = end
-                    size += length
-                for part in reversed(parts):
-                    ops += part
-                return b"".join(answers), at // RX_SLOT_SIZE, len(answers), size
 
 
 def answer(word: int, length: int, requests: bytes) -> tuple[bytes, list[int]]:
@@ -119,6 +85,3 @@ def copies(domid: int, pieces: tuple[Piece, ...], grefs: list[int]) -> list[Copy
             filled += size
     emit()
     return found
-
-
-__all__ = ["Scatter", "answer", "copies"]

@@ -71,11 +71,11 @@ class Wire(Client):
         assert self.queue is not None, "not connected"
         done = 0
         for frame in frames:
-            view = self.queue.reserve()
-            if view is None:
+            room = self.queue.reserve()
+            if room is None:
                 break
-            view[: len(frame)] = frame
-            self.queue.commit(word, len(frame))
+            self.queue.memory[room[0] : room[0] + len(frame)] = frame
+            self.queue.commit(word, [len(frame)])
             done += 1
         self.queue.flush()
         return done

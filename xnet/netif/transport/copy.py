@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
+from xnet.abi.xen.grant_table import GNTCOPY_source_gref
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
-from xnet.frame import Frame, own
+from xnet.frame import Frame, Frames, own
 from xnet.frame.arena import Arena
 from xnet.hv.api import COPY_RUN, CopyOp, Xen
-
-if TYPE_CHECKING:
-    from xnet.netif.gather import Packet, Segment
+from xnet.netif.gather import Packet, Segment, take
+from xnet.netif.slots import Gather
 
 Failure = tuple[str, list[int]]
 """Why a packet could not be fetched, as a counter's name, and the response status of each data slot; none of them: all
@@ -21,7 +20,10 @@ NO_MEMORY: Final = "tx_no_memory"
 GRANT_ERROR: Final = "tx_grant_error"
 
 PAGE_MASK: Final = PAGE_SIZE - 1
-BOTH_GREFS: Final = GNTCOPY_source_gref | GNTCOPY_dest_gref
+FRAME_SHIFT: Final = 17
+"""No packet takes as many bits of staging memory."""
+TX_BURST: Final = 64
+"""Packets taken off a tx ring in one go."""
 
 
 class CopyFetch:
@@ -37,55 +39,84 @@ class CopyFetch:
         self.domid = domid
         self.arena = arena
         self.heads_only = heads_only
+        self.gather = Gather(domid, heads_only)
+        self.data = b""
+        """Slots of a burst that went by without being read one by one."""
+        self.fetched = Frames()
+        """What it brought."""
         self.packets: list[Packet] = []
         self.placed: list[int] = []
-        """Where each of the burst's packets is, -1 for nowhere."""
+        """Where each of them is, -1 for nowhere."""
         self.failures: dict[int, Failure] = {}
-        """What failed, by its place in the burst."""
+        """What failed, by its place among the packets."""
 
-    def fetch(self, packets: list[Packet], frames: list[Frame]) -> dict[int, Failure]:  # hot: 1 us a packet
-        """Copy whole packets, adding them to `frames`; what failed by its place in `packets`. `bring` may add more."""
+    def fetch_burst(self, data: bytes, frames: Frames) -> tuple[bytes, int]:  # hot
+        """Copy what is plainly right of these slots, adding it to `frames`: the response slots, and how many; none if
+        there is nothing of that kind, or a copy failed. `bring` may find failures later."""
+        ops: list[CopyOp] = []
+        arena = self.arena
+        room = arena.free() >> 1  # the other half is for what this burst causes further on
+        answers, slots, size = self.gather.burst(data, TX_BURST, room, arena.mark(), frames, ops)
+        self.failures = {}
+        if slots:
+            arena.alloc(size)
+            if self.xen.copy_grants(ops) is not None:
+                frames.clear()
+                return b"", 0
+            self.data, self.fetched = data, frames
+        return answers, slots
+
+    def read(self) -> list[Packet]:
+        """The packets of the burst, one by one."""
+        if self.data:
+            self.placed = [pieces[0][0] for _, _, pieces in self.fetched]
+            self.packets, _ = take(self.data, len(self.placed), len(self.placed) << FRAME_SHIFT)
+            self.data = b""
+        return self.packets
+
+    def fetch(self, packets: list[Packet], frames: Frames) -> None:
+        """Copy whole packets, adding them to `frames`; what failed is in `failures`, and `bring` may add more."""
         ops: list[CopyOp] = []
         fetched: list[Frame] = []
         placed: list[int] = []
         failures: dict[int, Failure] = {}
-        arena, domid, heads_only, op = self.arena, self.domid, self.heads_only, CopyOp
         for index, packet in enumerate(packets):
             addr = -1
             if not packet.error:
                 length, segments = packet.length, packet.segments
                 # the first byte keeps its place in the page, so that page-aligned data needs one copy a page
                 gref, skew, size = segments[0]
-                addr = arena.alloc(length + skew)
+                addr = self.arena.alloc(length + skew)
                 if addr < 0:
                     failures[index] = (NO_MEMORY, [])
-                elif heads_only and size > PAGE_SIZE:
-                    ops.append(op(gref, domid, 0, addr >> PAGE_SHIFT, DOMID_SELF, 0, PAGE_SIZE, GNTCOPY_source_gref))
-                    later = (addr + PAGE_SIZE, length - PAGE_SIZE, domid, gref + 1)
+                elif self.heads_only and size > PAGE_SIZE:
+                    self.build([(gref, 0, PAGE_SIZE)], addr, ops)
+                    later = (addr + PAGE_SIZE, length - PAGE_SIZE, self.domid, gref + 1)
                     fetched.append((packet.word, length, ((addr, PAGE_SIZE, DOMID_SELF, 0), later)))
                 else:
                     addr += skew
                     self.build(segments, addr, ops)
                     fetched.append(own(packet.word, addr, length))
             placed.append(addr)
-        self.packets, self.placed, self.failures = packets, placed, failures
-        ops.reverse()  # the frame read last is still in the cache, the one copied last goes on first
+        self.data, self.packets, self.placed, self.failures = b"", packets, placed, failures
         if ops and self.xen.copy_grants(ops) is not None:
             fetched = [frame for index in range(len(packets)) for frame in self.fetch_again(index)]
-        frames += fetched
-        return failures
+        for frame in fetched:
+            frames.append(frame)
 
-    def bring(self, frames: list[Frame]) -> list[Frame]:
+    def bring(self, frames: Frames) -> Frames:
         """Copy what these frames of the burst left in the guest. A frame that fails is missing, and a failure."""
         ops: list[CopyOp] = []
         for _, _, pieces in frames:
             for addr, size, _, gref in pieces[1:]:
                 self.build([(gref, 0, size)], addr, ops)
         if not ops or self.xen.copy_grants(ops) is None:
-            return [own(word, pieces[0][0], length) for word, length, pieces in frames]
-        return [frame for _, _, pieces in frames for frame in self.fetch_again(self.placed.index(pieces[0][0]))]
+            return Frames([own(word, pieces[0][0], length) for word, length, pieces in frames])
+        self.read()
+        places = [self.placed.index(pieces[0][0]) for _, _, pieces in frames]
+        return Frames([frame for index in places for frame in self.fetch_again(index)])
 
-    def build(self, segments: list[Segment], addr: int, ops: list[CopyOp]) -> None:  # hot
+    def build(self, segments: list[Segment], addr: int, ops: list[CopyOp]) -> None:
         """The copies that lay `segments` out from `addr` on; neither side of one crosses a page."""
         domid, op = self.domid, CopyOp
         for gref, offset, size in segments:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xnet.abi.xen.netif import XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
-from xnet.frame import Frame
+from xnet.frame import Frames
 from xnet.frame.chain import Bring
 from xnet.hv.api import Mapping, Xen
+from xnet.netif.gather import Packet
 from xnet.netif.transport.copy import GRANT_ERROR, Failure, singly
-
-if TYPE_CHECKING:
-    from xnet.netif.gather import Packet
 
 
 class MapFetch:
@@ -22,18 +18,28 @@ class MapFetch:
         self.domid = domid
         self.handles: list[int] = []
         self.bring: Bring | None = None  # nothing is left behind
+        self.packets: list[Packet] = []
+        self.failures: dict[int, Failure] = {}
+        """What failed, by its place among the packets."""
 
-    def fetch(self, packets: list[Packet], frames: list[Frame]) -> dict[int, Failure]:
-        """Map whole packets, adding them to `frames`; what failed by its place in `packets`."""
-        failures: dict[int, Failure] = {}
+    def fetch_burst(self, data: bytes, frames: Frames) -> tuple[bytes, int]:
+        """Nothing goes by without being read packet by packet."""
+        return b"", 0
+
+    def read(self) -> list[Packet]:
+        """The packets of the burst."""
+        return self.packets
+
+    def fetch(self, packets: list[Packet], frames: Frames) -> None:
+        """Map whole packets, adding them to `frames`; what failed is in `failures`."""
+        self.packets, self.failures = packets, {}
         for index, packet in enumerate(packets):
             if not packet.error:
                 statuses = self.fetch_one(packet, frames)
                 if statuses:
-                    failures[index] = (GRANT_ERROR, statuses)
-        return failures
+                    self.failures[index] = (GRANT_ERROR, statuses)
 
-    def fetch_one(self, packet: Packet, frames: list[Frame]) -> list[int]:
+    def fetch_one(self, packet: Packet, frames: Frames) -> list[int]:
         """Map one packet's pages. When one cannot be mapped, the packet is dropped: the status of each of its slots."""
         segments = singly(packet.segments)
         used = [segment for segment in segments if segment[2]]

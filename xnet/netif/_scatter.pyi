@@ -1,6 +1,0 @@
-from xnet.frame import Frame
-from xnet.hv.copier import CopyOp
-
-class Scatter:
-    def __init__(self, domid: int, /) -> None: ...
-    def burst(self, frames: list[Frame], requests: bytes, ops: list[CopyOp], /) -> tuple[bytes, int, int, int]: ...
