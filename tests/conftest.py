@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -29,6 +30,7 @@ HOUSE = Path(__file__).parents[1] / "xnet"
 TUN = Path("/dev/net/tun")
 RUN = Path("/run/xnet")
 XEN_HEADERS = Path("/usr/include/xen/io")
+hypothesis.settings.register_profile("quick", max_examples=25)  # for scripts/check; scripts/test takes its time
 SETTLE_S = 3.0
 """The kernel takes namespaces and processes apart in the background; what is there after this is a leak."""
 

@@ -60,10 +60,10 @@ def test_the_usual_is_not_in_doubt() -> None:
 
 numbers = st.integers(0, 2**32 - 1)
 pieces = st.tuples(st.integers(0, 2**48), st.integers(0, 2**31 - 1), st.integers(0, 2**16 - 1), numbers)
-tuples = st.tuples(numbers, st.integers(0, 2**31 - 1), st.lists(pieces, max_size=20).map(tuple))
+tuples = st.tuples(numbers, st.integers(0, 2**31 - 1), st.lists(pieces, max_size=5).map(tuple))
 
 
-@given(st.lists(tuples, max_size=30), st.data())
+@given(st.lists(tuples, max_size=12), st.data())
 def test_what_goes_in_comes_out(frames: list[Frame], draw: st.DataObject) -> None:
     cut = draw.draw(st.integers(0, len(frames)))
     held = Frames(frames[:cut])
