@@ -91,6 +91,14 @@ class FakeMachine:
         self.looks += 1
         return ["(XEN) d1 created", "(XEN) vif1.0 connected", *(f"(XEN) look {n}" for n in range(2, self.looks + 1))]
 
+    def pause(self, name: str) -> None:
+        self.namespace_fds(name)
+        self.on_event(f"paused {name}")
+
+    def unpause(self, name: str) -> None:
+        self.namespace_fds(name)
+        self.on_event(f"unpaused {name}")
+
     def namespace_fds(self, domain: str) -> Any:
         if domain != "a":
             raise XnetError(f'there is no domain "{domain}"; there are Domain-0, a')

@@ -79,7 +79,9 @@ def test_every_problem_of_a_lab_file_is_a_line_and_nothing_is_started(tmp_path: 
     assert not run_root.exists()
 
 
-@pytest.mark.parametrize("verb", [["list"], ["down"], ["dmesg"], ["exec", "a", "--", "true"]])
+@pytest.mark.parametrize(
+    "verb", [["list"], ["down"], ["dmesg"], ["exec", "a", "--", "true"], ["pause", "a"], ["unpause", "a"]]
+)
 def test_verbs_without_a_lab_say_how_to_start_one(verb: list[str], run_root: Path) -> None:
     result = xnet(*verb)
     assert result.exit_code == 1
@@ -109,7 +111,7 @@ def test_a_reader_that_goes_away_ends_a_verb_quietly() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("verb", ["list", "down", "dmesg", "exec", "gc"])
+@pytest.mark.parametrize("verb", ["list", "down", "dmesg", "exec", "gc", "pause", "unpause"])
 def test_asking_verbs_import_neither_engine_nor_its_libraries(verb: str) -> None:
     code = f"import sys; from xnet.control.cli import main; main.get_command(None, {verb!r}); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -176,6 +178,16 @@ def test_json_is_what_the_machine_says(pair: Path) -> None:
     data = json.loads(xnet("list", "--json").stdout)
     assert data["lab"] == "pair"
     assert data["domains"][1]["vifs"][0]["statistics"] == {"tx": {"frames": 7}}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("verb", ["pause", "unpause"])
+def test_pause_and_unpause_say_nothing_but_what_is_wrong(pair: Path, verb: str) -> None:
+    done = xnet(verb, "a")
+    assert (done.exit_code, done.output) == (0, "")
+    wrong = xnet(verb, "nosuch")
+    assert (wrong.exit_code, wrong.stderr) == (1, 'xnet: there is no domain "nosuch"; there are Domain-0, a\n')
+    assert xnet(verb).exit_code == 2
 
 
 @pytest.mark.integration

@@ -115,6 +115,64 @@ def test_a_shut_down_domain_gets_no_upcall_but_keeps_its_pages(bench: Any) -> No
     assert bench.dom0.window[bench.map(bench.dom0, bench.a, ref).addr] == bench.a.window[addr]
 
 
+def test_a_paused_domain_has_no_turn_and_loses_no_event(bench: Any) -> None:
+    log: list[str] = []
+    ports = []
+    for name in ("one", "two", "three"):
+        ports.append(bench.dom0.bind_interdomain(1, theirs := bench.a.alloc_unbound(0)))
+        bench.a.set_handler(theirs, lambda name=name: log.append(name))
+    bench.hypervisor.step()
+    log.clear()
+    bench.hypervisor.pause(1)
+    bench.hypervisor.pause(1)
+    for port in ports[:2]:
+        bench.dom0.send(port)
+    bench.hypervisor.step()
+    assert (log, bench.a.state) == ([], DomainState.PAUSED)
+    bench.hypervisor.unpause(1)
+    assert log == [], "nothing runs inside the call"
+    bench.hypervisor.step()
+    assert (log, bench.a.state) == (["one", "two"], DomainState.RUNNING)
+    bench.hypervisor.unpause(1)
+    bench.dom0.send(ports[2])
+    bench.hypervisor.step()
+    assert log == ["one", "two", "three"]
+
+
+def test_a_domain_paused_in_the_middle_of_a_look_sees_the_rest_later(bench: Any) -> None:
+    log: list[int] = []
+    ports = {}
+    for _ in range(3):
+        mine = bench.dom0.bind_interdomain(1, theirs := bench.a.alloc_unbound(0))
+        ports[theirs] = mine
+    bench.hypervisor.step()
+    for port in ports:
+        bench.a.set_handler(port, lambda port=port: (log.append(port), bench.hypervisor.pause(1)))
+    for mine in ports.values():
+        bench.dom0.send(mine)
+    for seen in range(1, 4):
+        bench.hypervisor.step()
+        assert log == list(ports)[:seen]
+        bench.hypervisor.unpause(1)
+
+
+def test_only_a_running_guest_can_be_paused(bench: Any) -> None:
+    hypervisor = bench.hypervisor
+    for domid, what in ((0, "dom0"), (2, "shutdown")):
+        if domid:
+            hypervisor.shutdown(domid)
+        with pytest.raises(HypercallError, match=f"{what}: EINVAL"):
+            hypervisor.pause(domid)
+    with pytest.raises(HypercallError, match="b is shutdown: EINVAL"):
+        hypervisor.unpause(2)
+    for call in (hypervisor.pause, hypervisor.unpause):
+        with pytest.raises(HypercallError, match="ESRCH"):
+            call(9)
+    hypervisor.pause(1)
+    hypervisor.destroy_domain(1)
+    assert 1 not in hypervisor.domains
+
+
 def test_destroying_a_domain_gives_back_all_it_had(bench: Any) -> None:
     hypervisor = bench.hypervisor
     room, heap = hypervisor.machine.room, hypervisor.heap.room

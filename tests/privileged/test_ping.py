@@ -44,6 +44,24 @@ async def test_no_echo_comes_from_an_address_nobody_has(pair: Running, wire: Wir
     assert "0 received" in said
 
 
+async def test_a_paused_guest_answers_when_it_goes_on(pair: Running, wire: Wire) -> None:
+    """And sends what its processes said meanwhile."""
+    await answered(pair, "a", wire.at(4, 2))  # both know each other's address
+    pair.machine.pause("b")
+    asked = await pair.spawn("a", "ping", "-n", "-O", "-i", "0.2", "-W", "9", "-c", "5", wire.at(4, 2))
+    own = await pair.spawn("b", "ping", "-n", "-O", "-i", "0.2", "-W", "9", "-c", "5", wire.at(4, 1))
+    for ping in (asked, own):
+        await ping.says("no answer yet", times=2)
+        assert not any("bytes from" in line for line in ping.lines)
+    assert pair.machine.describe()["domains"][2]["state"] == "--p---"
+    pair.machine.unpause("b")
+    for ping in (asked, own):
+        await ping.says("5 packets transmitted, 5 received, 0% packet loss")
+        await ping.end()
+    assert pair.machine.describe()["domains"][2]["state"] == "-b----"
+    await answered(pair, "a", wire.at(4, 2))
+
+
 @pytest.mark.parametrize("family", [4, 6])
 async def test_a_flood_loses_nothing(pair: Running, wire: Wire, family: int) -> None:
     said = await pair.run("a", "ping", "-n", "-q", "-f", "-c", "2000", wire.at(family, 2))

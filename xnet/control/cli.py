@@ -26,6 +26,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "down": ("xnet.control.verbs.down:down", "Take a lab down."),
     "exec": ("xnet.control.verbs.exec:exec_", "Run a command in a guest."),
     "list": ("xnet.control.verbs.list:list_", "List domains and their vifs."),
+    "pause": ("xnet.control.verbs.pause:pause", "Stop a guest where it is."),
+    "unpause": ("xnet.control.verbs.pause:unpause", "Let a paused guest go on."),
     "dmesg": ("xnet.control.verbs.dmesg:dmesg", "Show the hypervisor's console."),
     "doctor": ("xnet.control.verbs.doctor:doctor", "Tell what this machine lacks, and how to get it."),
     "gc": ("xnet.control.verbs.gc:gc", "Remove what a killed xnet left behind."),

@@ -45,6 +45,12 @@ class Subject(Protocol):
     def console_lines(self) -> list[str]:
         """The hypervisor's console."""
 
+    def pause(self, name: str) -> None:
+        """Stop a guest. XnetError when there is none of that name."""
+
+    def unpause(self, name: str) -> None:
+        """Let it go on. XnetError."""
+
     def namespace_fds(self, domain: str) -> Namespaces:
         """Where a domain lives. XnetError when there is none of that name."""
 
@@ -67,6 +73,8 @@ class Server:
             "list": lambda _: (machine.describe(), []),
             "statistics": lambda _: (machine.statistics(), []),
             "dmesg": lambda _: (machine.console_lines(), []),
+            "pause": lambda request: self.order(machine.pause, request),
+            "unpause": lambda request: self.order(machine.unpause, request),
             "fds": self.fds,
             "shutdown": self.shutdown,
         }
@@ -146,6 +154,11 @@ class Server:
         """The namespaces of a domain."""
         spaces = self.machine.namespace_fds(str(request.get("domain")))
         return list(NAMESPACES), [getattr(spaces, name) for name in NAMESPACES]
+
+    def order(self, do: Callable[[str], None], request: dict[str, Any]) -> tuple[Any, list[int]]:
+        """What is done to a domain, and answers nothing."""
+        do(str(request.get("domain")))
+        return None, []
 
     def shutdown(self, _: dict[str, Any]) -> tuple[Any, list[int]]:
         """Begin the end; the connection closes when it comes."""

@@ -117,6 +117,16 @@ class Guest:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
+    def pause(self) -> None:
+        """Its kernel sends no more: what its processes send waits in its interfaces."""
+        for vif in self.vifs.values():
+            vif.nic.pump.pause()
+
+    def unpause(self) -> None:
+        """It goes on."""
+        for vif in self.vifs.values():
+            vif.nic.pump.link_ready()
+
     def close(self) -> list[Tap]:
         """Stop the frontends. The TAPs are for the caller to close; domain and namespaces are others' to end."""
         for task in tuple(self.tasks):

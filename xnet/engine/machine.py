@@ -279,6 +279,30 @@ class Machine:
                 return guest.vifs[handle].spec
         return None
 
+    # --- what others order
+
+    def pause(self, name: str) -> None:
+        """Stop a guest where it is. XnetError for a domain that is no guest."""
+        guest = self.guest_of(name)
+        self.host.hypervisor.pause(guest.domid)
+        guest.pause()
+        self.on_event(f"{guest.name}: paused")
+
+    def unpause(self, name: str) -> None:
+        """Let it go on; nothing happens to one that is not paused. XnetError."""
+        guest = self.guest_of(name)
+        self.host.hypervisor.unpause(guest.domid)
+        guest.unpause()
+        self.turn.kick()
+        self.on_event(f"{guest.name}: unpaused")
+
+    def guest_of(self, name: str) -> Guest:
+        """A guest by name or domain id. XnetError names the guests there are."""
+        for guest in self.guests.values():
+            if name in (guest.name, str(guest.domid)):
+                return guest
+        raise XnetError(f"no guest {name}; there are {', '.join(self.guests)}")
+
     # --- what others ask
 
     def describe(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def by_domid(machine: Machine) -> list[Guest]:
 def describe_guest(machine: Machine, guest: Guest) -> dict[str, Any]:
     """One guest as `xl list` would, and its vifs."""
     domain = guest.xen.domain
-    letters = {"running": "-b----", "shutdown": "---s--", "dying": "-----d"}
+    letters = {"running": "-b----", "paused": "--p---", "shutdown": "---s--", "dying": "-----d"}
     return {
         "name": guest.name,
         "id": guest.domid,

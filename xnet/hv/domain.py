@@ -51,9 +51,11 @@ IN_USE: Final = GTF_reading | GTF_writing
 
 
 class DomainState(Enum):
-    """A shut down domain keeps all it has until it is destroyed; a dying one waits for others to unmap its pages."""
+    """A paused domain has no turn until it is unpaused; a shut down one keeps all it has until it is destroyed; a dying
+    one waits for others to unmap its pages."""
 
     RUNNING = "running"
+    PAUSED = "paused"
     SHUTDOWN = "shutdown"
     DYING = "dying"
 

@@ -102,6 +102,24 @@ class Hypervisor:
         self._console.write(f"d{chosen}: {name} created, {pages} pages")
         return domain
 
+    def pause(self, domid: int) -> None:
+        """Give a domain no turns; what is sent to it waits (XEN_DOMCTL_pausedomain). HypercallError ESRCH; EINVAL for
+        dom0, and for one that does not run."""
+        domain = self._domain(domid)
+        if domid == 0 or domain.state not in (DomainState.RUNNING, DomainState.PAUSED):
+            raise HypercallError("EINVAL", f"{domain.name} is {'dom0' if not domid else domain.state.value}")
+        domain.state = DomainState.PAUSED
+
+    def unpause(self, domid: int) -> None:
+        """Go on where `pause` stopped it, beginning with a look at every port. HypercallError ESRCH, EINVAL."""
+        domain = self._domain(domid)
+        if domain.state is DomainState.RUNNING:
+            return
+        if domain.state is not DomainState.PAUSED:
+            raise HypercallError("EINVAL", f"{domain.name} is {domain.state.value}")
+        domain.state = DomainState.RUNNING
+        self.ports.select_all(domid)
+
     def shutdown(self, domid: int, reason: str = "poweroff") -> None:
         """Stop a domain: no upcall reaches it any more; it keeps what it has. HypercallError ESRCH."""
         domain = self._domain(domid)

@@ -172,6 +172,14 @@ class Ports:
             far.ports[closed.remote_port] = Port(EVTCHNSTAT_unbound, domid)
             del far.targets[closed.remote_port]
 
+    def select_all(self, domid: int) -> None:
+        """Have a domain look at every word of its pending bits: it may have been stopped in the middle of a look."""
+        table = self._table(domid)
+        for byte in range(len(table.sel)):
+            table.sel[byte] = 0xFF
+        table.upcall[0] = 1
+        self._runqueue.add(table.vcpu)
+
     def status(self, domid: int, port: int) -> PortStatus:
         """What a port is. HypercallError EINVAL past the limit, ESRCH."""
         table = self._table(domid)
