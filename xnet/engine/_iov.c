@@ -30,7 +30,7 @@ static ssize_t transfer(ssize_t (*call)(int, const struct iovec *, int), int fd,
 static PyObject *iov_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     Py_buffer memory, header;
-    PyObject *lengths = NULL, *result = NULL;
+    PyObject *lengths = NULL;
     Py_ssize_t addr, size, most, got = 1;
     int fd;
 
@@ -79,13 +79,7 @@ static PyObject *iov_receive(PyObject *module, PyObject *const *args, Py_ssize_t
 out:
     PyBuffer_Release(&memory);
     PyBuffer_Release(&header);
-    if (lengths && (result = PyTuple_New(2))) {
-        PyTuple_SET_ITEM(result, 0, lengths);
-        PyTuple_SET_ITEM(result, 1, PyLong_FromSsize_t(got > 0 ? 1 : got));
-    } else {
-        Py_XDECREF(lengths);
-    }
-    return result;
+    return lengths ? pack(2, (PyObject *[]){lengths, PyLong_FromSsize_t(got > 0 ? 1 : got)}) : NULL;
 }
 
 /* Where the pieces of a frame are: how many, -1 with an exception, or 0 for too many. */
@@ -129,7 +123,6 @@ static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t na
     struct iovec iov[MOST];
     Py_buffer memory;
     const Frames *frames;
-    PyObject *result;
     Py_ssize_t at;
     ssize_t put = 0;
     unsigned long wanted;
@@ -167,12 +160,7 @@ static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t na
     PyBuffer_Release(&memory);
     if (count < 0)
         return NULL;
-    result = PyTuple_New(2);
-    if (result) {
-        PyTuple_SET_ITEM(result, 0, PyLong_FromSsize_t(at));
-        PyTuple_SET_ITEM(result, 1, PyLong_FromSsize_t(put < 0 ? -put : 0));
-    }
-    return result;
+    return pack(2, (PyObject *[]){PyLong_FromSsize_t(at), PyLong_FromSsize_t(put < 0 ? -put : 0)});
 }
 
 static PyMethodDef functions[] = {

@@ -26,7 +26,7 @@ from xnet.abi.linux.virtio_net import VNET_HDR, VNET_HDR_SIZE
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.iov import receive, send
 from xnet.engine.turn import Turn
-from xnet.frame import MOST_PAGES, Chain, Client, Frames, Link, Sink, bytes_for, head, own, pages_of
+from xnet.frame import FRAME_MAX, MOST_PAGES, Chain, Client, Frames, Link, Sink, bytes_for, head, own, pages_of
 from xnet.frame.arena import Arena
 from xnet.frame.ether import VNET_PLAIN, header_shape, header_word, offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
@@ -40,8 +40,6 @@ ANSWER_S: Final = 0.001
 HOPS: Final = 8
 """Lone frames followed in one callback."""
 ROOM: Final = 1 << 16
-FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
-"""Reserved for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
 BURST_BYTES: Final = 16 * FRAME_MAX
 
 
@@ -152,8 +150,6 @@ class Pump(Client):
                     done += len(lengths)
                     if result > 0 and header != self.seen:
                         self.turn_header(sink, addr, lengths)
-                    elif self.seen_word >= 0:
-                        sink.commit(self.seen_word, lengths)
                     else:
                         sink.commit(self.word_of(sink, addr, lengths[0]), lengths)
                 if result <= 0:
@@ -177,11 +173,13 @@ class Pump(Client):
                 addr += (length + PAGE_SIZE - 1) & -PAGE_SIZE
         self.seen = bytes(self.header)
         self.seen_word = header_word(self.seen)
-        sink.commit(self.seen_word if self.seen_word >= 0 else self.word_of(sink, addr, last), [last])
+        sink.commit(self.word_of(sink, addr, last), [last])
 
     def word_of(self, sink: Sink, addr: int, length: int) -> int:
-        """The offload word of a frame that has to be looked at. A wish that netif cannot express is fulfilled: none
-        remains."""
+        """The offload word of a frame behind the header seen, which may say to look at it. A wish that netif cannot
+        express is fulfilled: none remains."""
+        if self.seen_word >= 0:
+            return self.seen_word
         view = sink.memory[addr : addr + length]
         word = offload_word(self.seen, view, length)
         if word is None:

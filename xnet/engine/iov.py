@@ -25,10 +25,8 @@ else:
         from xnet.engine._iov import receive, send
     except ImportError:
         from xnet.abi.xen import PAGE_SIZE
-        from xnet.frame import MOST_PAGES, Chain, head
+        from xnet.frame import FRAME_MAX, Chain, head
         from xnet.frame.ether import header_shape
-
-        FRAME_MAX = MOST_PAGES * PAGE_SIZE
 
         def receive(fd, memory, addr, size, most, header, last):
             lengths = []

@@ -298,10 +298,14 @@ class Machine:
 
     def guest_of(self, name: str) -> Guest:
         """A guest by name or domain id. XnetError names the guests there are."""
-        for guest in self.guests.values():
-            if name in (guest.name, str(guest.domid)):
-                return guest
-        raise XnetError(f"no guest {name}; there are {', '.join(self.guests)}")
+        guest = self.find(name)
+        if guest is None:
+            raise XnetError(f"no guest {name}; there are {', '.join(self.guests)}")
+        return guest
+
+    def find(self, name: str) -> Guest | None:
+        """The guest of this name or domain id."""
+        return next((guest for guest in self.guests.values() if name in (guest.name, str(guest.domid))), None)
 
     # --- what others ask
 
@@ -317,9 +321,8 @@ class Machine:
         """A domain's namespaces. XnetError names the domains there are."""
         if name in (DOM0, "Domain-0", "0"):
             return self.dom0_fds
-        for guest in self.guests.values():
-            if name in (guest.name, str(guest.domid)):
-                return guest.fds
+        if (guest := self.find(name)) is not None:
+            return guest.fds
         names = ", ".join([DOM0, *self.guests])
         raise XnetError(f"no domain {name}; there are {names}")
 

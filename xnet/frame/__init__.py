@@ -34,13 +34,14 @@ from xnet.frame.ether import (
     wire_length,
 )
 from xnet.frame.frames import Frames
-from xnet.frame.link import MOST_PAGES, Client, Link, Sink, bytes_for, pages_of
+from xnet.frame.link import FRAME_MAX, MOST_PAGES, Client, Link, Sink, bytes_for, pages_of
 from xnet.frame.offload import Accepts, finish_checksum, fit, segment
 
 __all__ = [
     "CSUM_BLANK",
     "DATA_VALIDATED",
     "ETH_HLEN",
+    "FRAME_MAX",
     "GSO_SIZE_SHIFT",
     "GSO_TCPV4",
     "GSO_TCPV6",

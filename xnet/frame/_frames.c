@@ -151,24 +151,6 @@ static Py_ssize_t frames_length(Frames *self)
     return self->count;
 }
 
-/* A tuple of what is given, which it takes over. */
-static PyObject *pack(int count, PyObject **items)
-{
-    PyObject *tuple = PyTuple_New(count);
-    int bad = !tuple;
-
-    for (int i = 0; i < count; i++) {
-        bad |= !items[i];
-        if (tuple)
-            PyTuple_SET_ITEM(tuple, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (bad)
-        Py_CLEAR(tuple);
-    return tuple;
-}
-
 static PyObject *frames_item(Frames *self, Py_ssize_t at)
 {
     PyObject *pieces;
@@ -191,7 +173,8 @@ static PyObject *frames_item(Frames *self, Py_ssize_t at)
         else
             PyTuple_SET_ITEM(pieces, i, tuple);
     }
-    return pack(3, (PyObject *[]){PyLong_FromUnsignedLong(frame->word), PyLong_FromUnsignedLong(frame->length), pieces});
+    return pack(3, (PyObject *[]){PyLong_FromUnsignedLong(frame->word), PyLong_FromUnsignedLong(frame->length),
+                                  pieces});
 }
 
 static PyObject *frames_append(Frames *self, PyObject *frame)

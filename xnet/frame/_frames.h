@@ -39,6 +39,24 @@ typedef struct {
     int (*add_piece)(Frames *frames, int64_t addr, int64_t size, uint16_t domid, uint32_t gref);
 } frames_api;
 
+/* A tuple of what is given, which it takes over. */
+static inline PyObject *pack(int count, PyObject **items)
+{
+    PyObject *tuple = PyTuple_New(count);
+    int bad = !tuple;
+
+    for (int i = 0; i < count; i++) {
+        bad |= !items[i];
+        if (tuple)
+            PyTuple_SET_ITEM(tuple, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (bad)
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
 /* NULL with an exception. */
 static inline const frames_api *import_frames(void)
 {

@@ -22,6 +22,10 @@ MOST_PAGES: Final = 17
 """What the largest frame takes of a `Client.room`."""
 
 
+FRAME_MAX: Final = MOST_PAGES * PAGE_SIZE
+"""Memory for a frame of unknown length: 64 KiB, and a page to notice what is longer."""
+
+
 def pages_of(length: int) -> int:
     """What a frame takes of a `Client.room`: its pages, and one for what netif sends along."""
     return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + 1

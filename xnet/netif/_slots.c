@@ -61,22 +61,19 @@ _Static_assert(sizeof(tx_slot) == 12 && sizeof(rx_request) == 8 && sizeof(rx_slo
 static new_op_t *new_op;
 static const frames_api *api;
 
-/* A tuple of what is given, which it takes over. */
-static PyObject *pack(int count, PyObject **items)
+/* An op at the end of a list, which takes it over: -1 with an exception. */
+static int add_op(PyObject *ops, PyObject *op)
 {
-    PyObject *tuple = PyTuple_New(count);
-    int bad = !tuple;
+    int bad = op ? PyList_Append(ops, op) : -1;
 
-    for (int i = 0; i < count; i++) {
-        bad |= !items[i];
-        if (tuple)
-            PyTuple_SET_ITEM(tuple, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (bad)
-        Py_CLEAR(tuple);
-    return tuple;
+    Py_XDECREF(op);
+    return bad;
+}
+
+/* Slots that a frame takes, on either ring. */
+static Py_ssize_t slots_of(uint32_t word, Py_ssize_t length)
+{
+    return ((length + PAGE_SIZE - 1) >> PAGE_SHIFT) + (word & GSO_TYPE_MASK ? 1 : 0);
 }
 
 /* The offload word's bits that a lone GSO extra stands for; 0 for any other one. */
@@ -121,7 +118,7 @@ static int posted_of(PyObject *tuple, Posted *posted)
         return -1;
     }
     posted->pages = (posted->length + PAGE_SIZE - 1) >> PAGE_SHIFT;
-    posted->slots = posted->pages + (posted->word & GSO_TYPE_MASK ? 1 : 0);
+    posted->slots = slots_of(posted->word, posted->length);
     return 0;
 }
 
@@ -302,8 +299,6 @@ static void answer_packet(const tx_slot *slot, const Packet *packet, tx_slot *an
 static int fetch_packet(const Gather *self, const Packet *packet, int64_t addr, Frames *frames, PyObject *ops)
 {
     int32_t size = packet->length, flags = GNTCOPY_source_gref;
-    PyObject *op;
-    int bad;
 
     if (self->heads_only && size > PAGE_SIZE)
         size = PAGE_SIZE;
@@ -315,12 +310,8 @@ static int fetch_packet(const Gather *self, const Packet *packet, int64_t addr, 
         return -1;
     if (size > PAGE_SIZE)
         flags |= COPY_RUN;
-    op = new_op(packet->gref, self->domid, packet->offset, addr >> PAGE_SHIFT, DOMID_SELF, packet->offset, size, flags);
-    if (!op)
-        return -1;
-    bad = PyList_Append(ops, op);
-    Py_DECREF(op);
-    return bad;
+    return add_op(ops, new_op(packet->gref, self->domid, packet->offset, addr >> PAGE_SHIFT, DOMID_SELF, packet->offset,
+                              size, flags));
 }
 
 static PyObject *gather_burst(Gather *self, PyObject *const *args, Py_ssize_t nargs)
@@ -456,8 +447,6 @@ typedef struct {
     int32_t domid;
 } Scatter;
 
-static new_op_t *new_op;
-
 static PyObject *scatter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     Scatter *self;
@@ -471,18 +460,13 @@ static PyObject *scatter_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)self;
 }
 
-static Py_ssize_t slots_of(const Frame *frame)
-{
-    return (((Py_ssize_t)frame->length + PAGE_SIZE - 1) >> PAGE_SHIFT) + (frame->word & GSO_TYPE_MASK ? 1 : 0);
-}
-
 /* What the slots of a frame say. */
 static void answer(const Frame *frame, const rx_request *requests, rx_slot *slots)
 {
     Py_ssize_t left = frame->length;
     int gso = frame->word & GSO_TYPE_MASK ? 1 : 0;
 
-    for (Py_ssize_t i = 0, count = slots_of(frame); i < count; i++) {
+    for (Py_ssize_t i = 0, count = slots_of(frame->word, frame->length); i < count; i++) {
         rx_slot *slot = slots + i;
 
         memset(slot, 0, sizeof(*slot));
@@ -514,8 +498,6 @@ typedef struct {
 static int emit(const Scatter *self, const Run *run, PyObject *ops)
 {
     int32_t flags = GNTCOPY_dest_gref;
-    PyObject *op;
-    int result;
 
     if (!run->length)
         return 0;
@@ -523,12 +505,8 @@ static int emit(const Scatter *self, const Run *run, PyObject *ops)
         flags |= GNTCOPY_source_gref;
     if (run->length > PAGE_SIZE)
         flags |= COPY_RUN;
-    op = new_op(run->src, run->owner, run->src_offset, run->dst, self->domid, run->dst_offset, run->length, flags);
-    if (!op)
-        return -1;
-    result = PyList_Append(ops, op);
-    Py_DECREF(op);
-    return result;
+    return add_op(ops, new_op(run->src, run->owner, run->src_offset, run->dst, self->domid, run->dst_offset,
+                              run->length, flags));
 }
 
 /* The copies that lay a frame's pieces into its pages, each filled from offset 0 on. */
@@ -539,7 +517,8 @@ static int copies(const Scatter *self, const Frames *frames, const Frame *frame,
     Py_ssize_t filled = 0;
     Run run = {0};
 
-    for (const Piece *piece = frames->piece + frame->first; piece < frames->piece + frame->first + frame->count; piece++) {
+    for (int i = 0; i < frame->count; i++) {
+        const Piece *piece = frames->piece + frame->first + i;
         int64_t addr = piece->addr, left = piece->size;
 
         while (left > 0) {
@@ -588,7 +567,7 @@ static PyObject *scatter_burst(Scatter *self, PyObject *const *args, Py_ssize_t 
     available = PyBytes_GET_SIZE(args[1]) / sizeof(rx_request);
     ops = args[2];
     for (; done < frames->count; done++) {
-        Py_ssize_t needed = slots_of(frames->frame + done);
+        Py_ssize_t needed = slots_of(frames->frame[done].word, frames->frame[done].length);
 
         if (slots + needed > available)
             break;
@@ -601,7 +580,7 @@ static PyObject *scatter_burst(Scatter *self, PyObject *const *args, Py_ssize_t 
     at = slots;
     for (Py_ssize_t i = done; i-- > 0;) { /* from the last one on: it is still in the cache */
         const Frame *frame = frames->frame + i;
-        Py_ssize_t count = slots_of(frame);
+        Py_ssize_t count = slots_of(frame->word, frame->length);
 
         at -= count;
         answer(frame, requests + at, (rx_slot *)PyBytes_AS_STRING(answers) + at);
@@ -610,11 +589,12 @@ static PyObject *scatter_burst(Scatter *self, PyObject *const *args, Py_ssize_t 
             return NULL;
         }
     }
-    return pack(4, (PyObject *[]){answers, PyLong_FromSsize_t(slots), PyLong_FromSsize_t(done), PyLong_FromSsize_t(size)});
+    return pack(4, (PyObject *[]){answers, PyLong_FromSsize_t(slots), PyLong_FromSsize_t(done),
+                                  PyLong_FromSsize_t(size)});
 }
 
 static PyMethodDef gather_methods[] = {
-    {"burst", (PyCFunction)(void (*)(void))gather_burst, METH_FASTCALL, "See gather.py."},
+    {"burst", (PyCFunction)(void (*)(void))gather_burst, METH_FASTCALL, "See slots.py."},
     {NULL},
 };
 
@@ -629,7 +609,7 @@ static PyTypeObject Gather_Type = {
 };
 
 static PyMethodDef scatter_methods[] = {
-    {"burst", (PyCFunction)(void (*)(void))scatter_burst, METH_FASTCALL, "See scatter.py."},
+    {"burst", (PyCFunction)(void (*)(void))scatter_burst, METH_FASTCALL, "See slots.py."},
     {NULL},
 };
 
@@ -644,9 +624,9 @@ static PyTypeObject Scatter_Type = {
 };
 
 static PyMethodDef functions[] = {
-    {"requests", (PyCFunction)(void (*)(void))slots_requests, METH_FASTCALL, "See posted.py."},
-    {"answered", (PyCFunction)(void (*)(void))slots_answered, METH_FASTCALL, "See posted.py."},
-    {"frames", (PyCFunction)(void (*)(void))slots_frames, METH_FASTCALL, "See assemble.py."},
+    {"requests", (PyCFunction)(void (*)(void))slots_requests, METH_FASTCALL, "See slots.py."},
+    {"answered", (PyCFunction)(void (*)(void))slots_answered, METH_FASTCALL, "See slots.py."},
+    {"frames", (PyCFunction)(void (*)(void))slots_frames, METH_FASTCALL, "See slots.py."},
     {NULL},
 };
 

@@ -25,9 +25,11 @@ from xnet.netif.counters import Counters
 from xnet.netif.gather import Packet, guarded, responses, take
 from xnet.netif.posted import slots_of
 from xnet.netif.slots import Scatter
-from xnet.netif.transport import TX_BURST, CopyDeliver, CopyFetch, Failure, MapFetch
+from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
 from xnet.ring import BackRing, RingError
 
+TX_BURST: Final = 64
+"""Packets taken off a tx ring in one go."""
 WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
 WAITING_TICKS: Final = 10
@@ -105,9 +107,10 @@ class BackQueue(Client):
         data = ring.peek_requests(available)
         mark = self.arena.mark()
         chain = Chain(self.xen.window, (), fetcher.bring)
-        answers, slots = fetcher.fetch_burst(data, chain.frames)
+        room = self.arena.free() >> 1  # the other half is for what this burst causes further on
+        answers, slots = fetcher.fetch_burst(data, TX_BURST, room, chain.frames)
         if not slots:
-            packets, slots = take(data, TX_BURST, self.arena.free() >> 1)
+            packets, slots = take(data, TX_BURST, room)
             fetcher.fetch(packets, chain.frames)
         ring.consume(slots)
         self.counters.tx_slots += slots

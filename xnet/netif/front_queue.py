@@ -31,6 +31,7 @@ from xnet.errors import HypercallError
 from xnet.frame import (
     CSUM_BLANK,
     DATA_VALIDATED,
+    FRAME_MAX,
     GSO_TYPE_MASK,
     MOST_PAGES,
     Chain,
@@ -44,14 +45,13 @@ from xnet.hv.api import Xen
 from xnet.netif.assemble import assemble
 from xnet.netif.counters import Counters
 from xnet.netif.gather import BadRing
-from xnet.netif.posted import Posted, pages_of
+from xnet.netif.posted import Posted, filled, pages_of, slots_of
 from xnet.netif.slots import answered, frames, requests
 from xnet.ring import FrontRing
 
 GRANT_SIZE: Final = GRANT_ENTRY_V1.size
 TX_PAGES: Final = RING_SLOTS + 2 * MOST_PAGES
 """A ringful of pages in flight, and still a run free for the next frame, the end of the arena notwithstanding."""
-FRAME_ROOM: Final = MOST_PAGES * PAGE_SIZE
 TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
 """Free request slots wanted before a frame is read: data slots and the GSO extra."""
 
@@ -130,7 +130,7 @@ class FrontQueue(Sink):
                 return None
         addr = self.tx_addr + (head << PAGE_SHIFT)
         if not self.accepts.all:
-            return addr, FRAME_ROOM  # what has to be segmented takes the place behind it
+            return addr, FRAME_MAX  # what has to be segmented takes the place behind it
         return addr, min(self.tx_clear - head << PAGE_SHIFT, bytes_for(free))
 
     def commit(self, word: int, lengths: list[int]) -> None:  # hot
@@ -143,14 +143,14 @@ class FrontQueue(Sink):
             elif length > accepts.max_frame:
                 self.counters.count("tx_oversize")
                 self.stage()  # what is side by side ends here
-                self.tx_head += length + PAGE_SIZE - 1 >> PAGE_SHIFT
+                self.tx_head += filled(length)
             else:
                 self.place(word, length)
 
     def finish(self, word: int, length: int) -> None:
         """The device left undone what the backend does not do: checksum or segment here, where the frame lies."""
         addr = self.tx_addr + (self.tx_head << PAGE_SHIFT)
-        view = self.xen.window[addr : addr + length]
+        view = self.memory[addr : addr + length]
         place, found = transport(view, length), network(view, length)
         if place is None or found is None:
             return self.counters.count("tx_malformed")
@@ -180,12 +180,10 @@ class FrontQueue(Sink):
 
     def place(self, word: int, length: int) -> None:  # hot
         """The frame at the head goes with the burst."""
-        head = self.tx_head
-        pages = length + PAGE_SIZE - 1 >> PAGE_SHIFT
-        self.unsent.append((head, word, length))
-        self.unsent_slots += pages + (1 if word & GSO_TYPE_MASK else 0)
+        self.unsent.append((self.tx_head, word, length))
+        self.unsent_slots += slots_of(word, length)
         self.unsent_bytes += length
-        self.tx_head = head + pages
+        self.tx_head += filled(length)
 
     def stage(self) -> None:  # hot: 1 us
         """Grant the pages of the burst so far and fill its slots, unpublished."""
@@ -249,7 +247,7 @@ class FrontQueue(Sink):
         in_flight = self.in_flight
         first, _, _ = in_flight[0]
         last, _, length = in_flight[count - 1]
-        self.end(first, last + (length + PAGE_SIZE - 1 >> PAGE_SHIFT))
+        self.end(first, last + filled(length))
         del in_flight[:count]
 
     def reap_one(self, data: bytes, at: int) -> None:
@@ -306,7 +304,7 @@ class FrontQueue(Sink):
                 if bad:
                     self.counters.count("rx_errors", bad)
             if found:
-                self.arrived(Chain(self.xen.window, found), count)
+                self.arrived(Chain(self.memory, found), count)
             self.post()
             count = ring.final_check_responses()
 

@@ -29,15 +29,20 @@ EXTRA_PADDING: Final = bytes(TX_SLOT_SIZE - EXTRA_GSO.size)
 NULL: Final = TX_RESPONSE.pack(0, XEN_NETIF_RSP_NULL) + PADDING
 
 
+def filled(length: int) -> int:
+    """Pages that a frame fills."""
+    return length + PAGE_SIZE - 1 >> PAGE_SHIFT
+
+
 def slots_of(word: int, length: int) -> int:
     """Slots that a frame takes, on either ring."""
-    return (length + PAGE_SIZE - 1 >> PAGE_SHIFT) + (word & GSO_TYPE_MASK > 0)
+    return filled(length) + (word & GSO_TYPE_MASK > 0)
 
 
 def pages_of(posted: Posted) -> range:
     """Those of the run that it lies in."""
     page, _, length = posted
-    return range(page, page + (length + PAGE_SIZE - 1 >> PAGE_SHIFT))
+    return range(page, page + filled(length))
 
 
 def requests_of(posted: Posted, refs: int) -> list[bytes]:

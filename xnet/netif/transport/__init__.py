@@ -7,7 +7,7 @@ Into a guest (rx): `copy.CopyDeliver` lets the hypervisor copy into pages the gu
 straight from another guest's.
 """
 
-from xnet.netif.transport.copy import TX_BURST, CopyDeliver, CopyFetch, Failure
+from xnet.netif.transport.copy import CopyDeliver, CopyFetch, Failure
 from xnet.netif.transport.map import MapFetch
 
-__all__ = ["TX_BURST", "CopyDeliver", "CopyFetch", "Failure", "MapFetch"]
+__all__ = ["CopyDeliver", "CopyFetch", "Failure", "MapFetch"]

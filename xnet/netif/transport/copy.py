@@ -22,8 +22,6 @@ GRANT_ERROR: Final = "tx_grant_error"
 PAGE_MASK: Final = PAGE_SIZE - 1
 FRAME_SHIFT: Final = 17
 """No packet takes as many bits of staging memory."""
-TX_BURST: Final = 64
-"""Packets taken off a tx ring in one go."""
 
 
 class CopyFetch:
@@ -50,13 +48,12 @@ class CopyFetch:
         self.failures: dict[int, Failure] = {}
         """What failed, by its place among the packets."""
 
-    def fetch_burst(self, data: bytes, frames: Frames) -> tuple[bytes, int]:  # hot
-        """Copy what is plainly right of these slots, adding it to `frames`: the response slots, and how many; none if
-        there is nothing of that kind, or a copy failed. `bring` may find failures later."""
+    def fetch_burst(self, data: bytes, most: int, room: int, frames: Frames) -> tuple[bytes, int]:  # hot
+        """Copy what is plainly right of these slots, as `gather.take` would, adding it to `frames`: the response slots,
+        and how many; none if there is nothing of that kind, or a copy failed. `bring` may find failures later."""
         ops: list[CopyOp] = []
         arena = self.arena
-        room = arena.free() >> 1  # the other half is for what this burst causes further on
-        answers, slots, size = self.gather.burst(data, TX_BURST, room, arena.mark(), frames, ops)
+        answers, slots, size = self.gather.burst(data, most, room, arena.mark(), frames, ops)
         self.failures = {}
         if slots:
             arena.alloc(size)

@@ -22,7 +22,7 @@ class MapFetch:
         self.failures: dict[int, Failure] = {}
         """What failed, by its place among the packets."""
 
-    def fetch_burst(self, data: bytes, frames: Frames) -> tuple[bytes, int]:
+    def fetch_burst(self, data: bytes, most: int, room: int, frames: Frames) -> tuple[bytes, int]:
         """Nothing goes by without being read packet by packet."""
         return b"", 0
 
