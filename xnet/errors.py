@@ -31,9 +31,11 @@ class StoreError(XnetError):
 
 
 class ConfigError(XnetError):
-    """The lab file is wrong at `path` (``domain[0].vif[1].mac``); the message names the fix."""
+    """The lab file is wrong at `path` (``domain[0].vif[1].mac``); the message names the fix. One line,
+    whatever it quotes: what cannot be printed is escaped."""
 
     def __init__(self, path: str, message: str) -> None:
+        path, message = printable(path), printable(message)
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
         self.message = message
@@ -47,3 +49,8 @@ class HostError(XnetError):
         self.errno = errno
         self.call = call
         self.device = device
+
+
+def printable(text: str) -> str:
+    """The text with what would spoil a line or a terminal escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -32,7 +32,7 @@ MODULES = [
 NEWER_THAN_SOME_HEADERS = {"XENSTORE_SERVER_FEATURE_WATCHDEPTH"}
 """Numbers that layouts.c prints only where the installed header has them."""
 
-CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+CODES = {1: "B", 2: "H", 4: "I", 6: "6s", 8: "Q"}
 
 
 @pytest.fixture(scope="module")

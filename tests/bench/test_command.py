@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from xnet.bench import Options, Report, Sample, command
+from xnet.bench.lab import VARIANTS
 from xnet.errors import HostError
 
 
@@ -33,6 +34,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         (["--quick"], Options(rounds=2, seconds=1)),
         (["--quick", "--rounds", "7"], Options(rounds=7, seconds=1)),
         (["--flavour", "xnbo", "--only", "udp,ping"], Options(flavours=("xnbo",), workloads=("udp", "ping"))),
+        (["--with", "flip,map"], Options(variants=("flip", "map"))),
+        (["--with", "all"], Options(variants=tuple(VARIANTS))),
         (["--no-kernel", "--no-lab", "--relay", "both"], Options(kernel=False, lab=False, relay="both")),
     ],
 )
@@ -43,7 +46,9 @@ def test_options_say_what_is_measured(asked: list[Options], arguments: list[str]
     assert ">= 0.50 reached" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--only", "tcp,sctp"], ["--rounds", "0"], ["--flavour", "xnbe"], ["extra"]])
+@pytest.mark.parametrize(
+    "arguments", [["--only", "tcp,sctp"], ["--with", "flop"], ["--rounds", "0"], ["--flavour", "xnbe"], ["extra"]]
+)
 def test_a_word_the_bench_does_not_know_is_a_usage_error(asked: list[Options], arguments: list[str]) -> None:
     assert CliRunner().invoke(command.bench, arguments).exit_code == 2
     assert asked == []

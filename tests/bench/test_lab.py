@@ -8,7 +8,8 @@ import tomllib
 import pytest
 
 from xnet.bench import lab
-from xnet.bench.lab import lab_file, lab_setup
+from xnet.bench.lab import SWITCH, VARIANTS, lab_file, lab_setup
+from xnet.control.config import parse_lab
 from xnet.errors import HostError
 
 
@@ -24,6 +25,14 @@ def test_a_lab_is_two_guests_on_the_switch_of_its_flavour(flavour: str, switch: 
     for domain, address in zip(file["domain"], ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
         (name,) = (entry["name"] for entries in switch.values() for entry in entries)  # type: ignore[attr-defined]
         assert domain["vif"] == [{plug: name, "ip": address}]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("flavour", SWITCH)
+def test_a_variant_is_a_lab_that_can_be_read_and_differs(flavour: str, variant: str) -> None:
+    plain, other = (parse_lab(lab_file("bench-1", flavour, each), "bench.toml") for each in ("", variant))
+    assert plain.domains != other.domains
+    assert [domain.name for domain in other.domains] == ["a", "b"]
 
 
 @pytest.mark.integration

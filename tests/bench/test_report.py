@@ -93,6 +93,17 @@ def test_the_table_shows_medians_spreads_and_the_verdict() -> None:
     assert not any("xnbo" in line for line in lines)
 
 
+def test_a_lab_that_goes_another_way_has_a_row_of_its_own() -> None:
+    names = ("relay", RELAY), ("lab", LAB), ("flip", {1: 0.4, 2: 0.4, 3: 0.8})
+    report = a_report(*(("xnbu", setup, "tcp_gbps", figures) for setup, figures in names))
+    lines = report.as_text().splitlines()
+    at = lines.index("xnbu, other ways (and their ratio to the relay)")
+    assert [line.split()[0] for line in lines[at + 2 : at + 4]] == ["lab", "flip"]
+    assert lines[at + 3].split() == ["flip", "0.40", "(0.10x)", "-", "-", "-", "-"]
+    assert lines[1].split() == ["relay", "lab", "lab/relay", "wanted"]
+    assert report.summary()[0]["ratios"]["flip"]["median"] == pytest.approx(0.1)
+
+
 def test_a_figure_one_setup_has_not_is_a_dash() -> None:
     names = ("kernel", "tcp_gbps", {1: 8.0}), ("relay", "tcp_gbps", {1: 4.0}), ("relay", "tcp_cpu_s_per_gb", {1: 0.5})
     report = a_report(*(("xnbu", *each) for each in names))

@@ -11,8 +11,30 @@ from typing import Any
 
 import pytest
 
-from xnet.engine.lab import Lab
+from xnet.engine.lab import Lab, VifSpec
 from xnet.errors import XnetError
+
+
+class FakeToolstack:
+    """Does nothing, for domains there are."""
+
+    def __init__(self, machine: FakeMachine) -> None:
+        self.machine = machine
+
+    def next_handle(self, name: str) -> int:
+        self.machine.namespace_fds(name)
+        return 1
+
+    async def attach(self, name: str, spec: VifSpec) -> Any:
+        return types.SimpleNamespace(handle=self.next_handle(name), device="eth1")
+
+    async def order(self, name: str, *_: object) -> None:
+        self.machine.namespace_fds(name)
+
+    create = shutdown = reboot = destroy = suspend = resume = detach = link = order
+
+    def restart_backend(self, name: str, which: str) -> None:
+        self.machine.namespace_fds(name)
 
 
 class FakeMachine:
@@ -27,7 +49,8 @@ class FakeMachine:
         self.names = [domain.name for domain in lab.domains]
         self.on_event = on_event or (lambda text: None)
         self.run_dir = run_dir
-        self.looks = 0
+        self.looks = self.checks = 0
+        self.toolstack = FakeToolstack(self)
 
     async def __aenter__(self) -> FakeMachine:
         self.on_event("booting")
@@ -64,9 +87,15 @@ class FakeMachine:
             "attached": "xenbr0",
             "name": "vif1.0",
             "state": "Connected",
-            "reason": "",
+            "reason": "no reason at all" if "sad" in self.names else "",
             "tx_mode": "map",
             "rx_mode": "copy",
+            "link": "up",
+            "carrier": True,
+            "xdp_headroom": 0,
+            "rate": None,
+            "frontend_profile": "windows",
+            "backend_profile": "xvm-2008",
             "queues": 1,
             "event_channels": 2,
             "features": {"to_backend": {"sg": True, "gso-tcpv4": False}, "to_guest": {}},
@@ -98,6 +127,12 @@ class FakeMachine:
     def unpause(self, name: str) -> None:
         self.namespace_fds(name)
         self.on_event(f"unpaused {name}")
+
+    async def check(self) -> dict[str, Any]:
+        """In order the first two times."""
+        self.checks += 1
+        problems = ["dom0: 1 ports, 0 accounted for"] if self.checks > 2 else []
+        return {"problems": problems, "domains": 2, "vifs": 1}
 
     def namespace_fds(self, domain: str) -> Any:
         if domain != "a":

@@ -49,7 +49,7 @@ def test_help_lists_every_verb() -> None:
 USAGE = {
     ("lst",): 'xnet: there is no verb "lst"; did you mean "list"?',
     ("dwon",): 'xnet: there is no verb "dwon"; did you mean "down"?',
-    ("frobnicate",): 'xnet: there is no verb "frobnicate"; "xnet --help" lists them',
+    ("xyzzy",): 'xnet: there is no verb "xyzzy"; "xnet --help" lists them',
     ("up",): "Missing argument 'LAB.toml'",
     ("list", "--jsn"): "No such option",
     ("list", "extra"): "unexpected extra argument",
@@ -79,9 +79,24 @@ def test_every_problem_of_a_lab_file_is_a_line_and_nothing_is_started(tmp_path: 
     assert not run_root.exists()
 
 
-@pytest.mark.parametrize(
-    "verb", [["list"], ["down"], ["dmesg"], ["exec", "a", "--", "true"], ["pause", "a"], ["unpause", "a"]]
-)
+ORDERS = [
+    ["create", "a"],
+    ["shutdown", "a"],
+    ["reboot", "a"],
+    ["destroy", "a"],
+    ["suspend", "a"],
+    ["resume", "a"],
+    ["pause", "a"],
+    ["unpause", "a"],
+    ["network-attach", "a", "bridge=xenbr0"],
+    ["network-detach", "a", "eth0"],
+    ["link", "a", "eth0", "down"],
+    ["restart-backend", "a", "eth0"],
+    ["check"],
+]
+
+
+@pytest.mark.parametrize("verb", [["list"], ["down"], ["dmesg"], ["exec", "a", "--", "true"], *ORDERS])
 def test_verbs_without_a_lab_say_how_to_start_one(verb: list[str], run_root: Path) -> None:
     result = xnet(*verb)
     assert result.exit_code == 1
@@ -111,7 +126,7 @@ def test_a_reader_that_goes_away_ends_a_verb_quietly() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("verb", ["list", "down", "dmesg", "exec", "gc", "pause", "unpause"])
+@pytest.mark.parametrize("verb", ["list", "down", "dmesg", "exec", "gc", *(words[0] for words in ORDERS)])
 def test_asking_verbs_import_neither_engine_nor_its_libraries(verb: str) -> None:
     code = f"import sys; from xnet.control.cli import main; main.get_command(None, {verb!r}); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -133,7 +148,10 @@ def test_without_root_one_line_says_so(verb: list[str], tmp_path: Path, monkeypa
 
 def lab_file(tmp_path: Path, *domains: str, name: str = "pair") -> str:
     path = tmp_path / f"{name}.toml"
-    path.write_text('[machine]\nloop = "asyncio"\n' + "".join(f'[[domain]]\nname = "{d}"\n' for d in domains))
+    path.write_text(
+        '[machine]\nloop = "asyncio"\n[[bridge]]\nname = "xenbr0"\n'
+        + "".join(f'[[domain]]\nname = "{d}"\n' for d in domains)
+    )
     return str(path)
 
 
@@ -165,10 +183,29 @@ def test_list_shows_domains_as_xl_does(pair: Path) -> None:
 
 
 @pytest.mark.integration
+def test_up_keeps_a_lab_that_does_not_connect_if_asked_to(tmp_path: Path, run_root: Path, fake_machine: Any) -> None:
+    result = xnet("up", "--keep", lab_file(tmp_path, "stuck"))
+    assert result.exit_code == 1
+    assert result.stderr == "xnet: vif1.0: not Connected: waits for the frontend (the lab is kept)\n"
+    assert xnet("list").exit_code == 0
+    assert xnet("down").exit_code == 0
+    reap()
+
+
+@pytest.mark.integration
+def test_list_says_why_a_vif_does_not_work(tmp_path: Path, run_root: Path, fake_machine: Any) -> None:
+    assert xnet("up", lab_file(tmp_path, "sad")).exit_code == 0
+    assert xnet("list").stdout.splitlines()[3:] == ["a eth0: no reason at all"]
+    xnet("down", "--all")
+    reap()
+
+
+@pytest.mark.integration
 def test_long_list_shows_features_and_counters(pair: Path) -> None:
     out = xnet("list", "-l").stdout
     assert "+sg -gso-tcpv4" in out
     assert "map out of the guest, copy into it" in out
+    assert "windows frontend, xvm-2008 backend" in out
     assert "split" in out
     assert any(line.split() == ["tx.frames", "7"] for line in out.splitlines())
 
@@ -181,13 +218,40 @@ def test_json_is_what_the_machine_says(pair: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("verb", ["pause", "unpause"])
-def test_pause_and_unpause_say_nothing_but_what_is_wrong(pair: Path, verb: str) -> None:
-    done = xnet(verb, "a")
-    assert (done.exit_code, done.output) == (0, "")
-    wrong = xnet(verb, "nosuch")
+@pytest.mark.parametrize("words", ORDERS[:-1], ids=lambda words: words[0])
+def test_orders_say_nothing_but_what_is_wrong(pair: Path, words: list[str]) -> None:
+    done = xnet(*words)
+    made = "a: eth1 (vif 1), 00:16:3e:" if words[0] == "network-attach" else ""
+    assert done.exit_code == 0
+    assert done.output.startswith(made) if made else done.output == ""
+    wrong = xnet(words[0], "nosuch", *words[2:])
     assert (wrong.exit_code, wrong.stderr) == (1, 'xnet: there is no domain "nosuch"; there are Domain-0, a\n')
-    assert xnet(verb).exit_code == 2
+    assert xnet(words[0]).exit_code == 2
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["bridge=nobr"], 'bridge: there is no bridge "nobr"'),
+        (["brigde=xenbr0"], 'brigde: unknown key; did you mean "bridge"?'),
+        (["bridge"], '"bridge": write it as key=value'),
+        (["bridge=xenbr0", "mac=1"], "mac: "),
+    ],
+)
+def test_a_vif_that_makes_no_sense_is_refused_with_the_fix(pair: Path, words: list[str], why: str) -> None:
+    wrong = xnet("network-attach", "a", *words)
+    assert wrong.exit_code == 1
+    assert wrong.stderr.startswith(f"xnet: {why}")
+
+
+@pytest.mark.integration
+def test_check_tells_what_is_nobodys(pair: Path) -> None:
+    done = xnet("check")
+    assert (done.exit_code, done.stdout) == (0, "ok: 2 domains, 1 vifs, all accounted for\n")
+    assert json.loads(xnet("check", "--json").stdout) == {"problems": [], "domains": 2, "vifs": 1}
+    again = xnet("check")
+    assert (again.exit_code, again.stdout) == (1, "dom0: 1 ports, 0 accounted for\n")
 
 
 @pytest.mark.integration

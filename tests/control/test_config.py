@@ -159,11 +159,55 @@ BAD = {
     "machine smaller than dom0": ('[machine]\nmemory = "64M"\n', "machine.memory: 64 MiB are too little"),
     "vlan out of range": (GOOD + domain('{ link = "stub0", vlan = 4095 }'), "a vlan is 1 to 4094, 0 for none"),
     "vlan on a bridge": (GOOD + on_bridge("vlan = 5"), "domain[0].vif[0].vlan: unknown key"),
-    "rate": (GOOD + on_bridge('rate = "10Mb/s"'), "vif[0].rate: a rate limit is not supported yet"),
-    "flip": (GOOD + on_bridge('rx_mode = "flip"'), '"flip" is not supported yet: write "copy"'),
-    "two queues": (GOOD + on_bridge("queues = 2"), "more than one queue is not supported yet"),
+    "no rate": (GOOD + on_bridge('rate = "10Mbit"'), 'vif[0].rate: "10Mbit" is no rate: write it as "10Mb/s"'),
+    "a rate of nothing": (GOOD + on_bridge('rate = "1b/s@1us"'), "not one byte in an interval of 1 us"),
+    "a rate that is a number": (GOOD + on_bridge("rate = 10"), '"10" is no rate'),
+    "a time without a unit": (
+        GOOD + on_bridge('rx_drain_timeout = "10"'),
+        'vif[0].rx_drain_timeout: "10" is no time: write it as "10s" or "200ms"',
+    ),
+    "a time that is a number": (GOOD + on_bridge("rx_stall_timeout = 60"), 'rx_stall_timeout: "60" is no time'),
+    "too much headroom": (
+        GOOD + on_bridge("xdp_headroom = 500"),
+        "vif[0].xdp_headroom: 500 is out of range: headroom is 0 to 455 bytes (Linux's XDP wants 256)",
+    ),
+    "headroom for windows": (
+        GOOD + on_bridge('xdp_headroom = 256, frontend_profile = "windows"'),
+        'vif[0].xdp_headroom: "windows" does not ask for headroom, only "linux" does: take it out',
+    ),
+    "headroom in flipped pages": (
+        GOOD + on_bridge('xdp_headroom = 256, rx_mode = "flip"'),
+        "vif[0].xdp_headroom: pages that are flipped have none",
+    ),
+    "no time to wait": (
+        GOOD + on_bridge('rx_drain_timeout = "0s"'),
+        'rx_drain_timeout: "0s": a frame must wait for some time: write "10ms" or more',
+    ),
+    "a lab's time": ('[lab]\nrx_stall_timeout = "1h"\n', 'lab.rx_stall_timeout: "1h" is no time'),
+    "rx mode": (GOOD + on_bridge('rx_mode = "flop"'), 'rx_mode: "flop" is not one of "copy", "flip"'),
+    "too many queues": (GOOD + on_bridge("queues = 17"), "17 is no number of queues: write 1 to 16"),
+    "no queue offered": (GOOD + on_bridge("max_queues = 0"), "max_queues: 0 is no number of queues"),
     "no queue": (GOOD + on_bridge("queues = 0"), "0 is no number of queues"),
-    "a profile": (GOOD + on_bridge('frontend_profile = "windows"'), "frontend profiles are not supported yet"),
+    "a frontend of nobody's": (
+        GOOD + on_bridge('frontend_profile = "solaris"'),
+        'frontend_profile: "solaris" is not one of "linux", "freebsd", "mirage", "windows", "illumos"',
+    ),
+    "a backend of nobody's": (
+        GOOD + on_bridge('backend_profile = "xvm-2010"'),
+        'backend_profile: "xvm-2010" is not one of "linux", "xvm-2007", "xvm-2008", "xvm-2009"',
+    ),
+    "a frontend that cannot flip": (
+        GOOD + on_bridge('frontend_profile = "windows", rx_mode = "flip"'),
+        'vif[0].frontend_profile: "windows" takes frames by copy only: write rx_mode = "copy"',
+    ),
+    "a guest that flips and trusts nobody": (
+        GOOD + on_bridge('rx_mode = "flip", trusted = false'),
+        "vif[0].trusted: a frontend that flips pages hides none",
+    ),
+    "a backend that does not copy out": (
+        GOOD + on_bridge('backend_profile = "xvm-2008", tx_mode = "copy"'),
+        'vif[0].tx_mode: "xvm-2008" takes frames by map only: take tx_mode out',
+    ),
     "a driver domain": (GOOD + on_bridge('backend = "net"'), "driver domains are not supported yet"),
     "HVM": (domain(type='"hvm"'), 'domain[0].type: "hvm" is not supported yet: write "pv"'),
     "no type of Xen's": (domain(type='"qemu"'), '"qemu" is not one of "pv", "pvh", "hvm"'),
@@ -189,6 +233,26 @@ BAD = {
     "an unknown loop": ('[machine]\nloop = "trio"\n', '"trio" is not one of "auto", "asyncio", "uvloop"'),
     "an unknown netns": ('[dom0]\nnetns = "mine"\n', '"mine" is not one of "private", "host"'),
 }
+
+
+@pytest.mark.parametrize(
+    ("vif", "trusted"),
+    [('"bridge=xenbr0,untrusted"', False), ('"bridge=xenbr0,trusted=0"', False), ('"bridge=xenbr0,untrusted=0"', True),
+     ('{ bridge = "xenbr0", trusted = false }', False), ('{ bridge = "xenbr0" }', True)],
+)  # fmt: skip
+def test_a_backend_may_be_untrusted(vif: str, trusted: bool) -> None:
+    assert parse(domain(vif)).domains[0].vifs[0].trusted is trusted
+
+
+def test_profiles_are_the_vifs_own() -> None:
+    lab = parse(
+        domain(
+            '{ bridge = "xenbr0", frontend_profile = "illumos", backend_profile = "xvm-2008" },'
+            '"bridge=xenbr0,frontend_profile=windows", { bridge = "xenbr0" }'
+        )
+    )
+    found = [(vif.frontend_profile, vif.backend_profile, vif.tx_mode) for vif in lab.domains[0].vifs]
+    assert found == [("illumos", "xvm-2008", "map"), ("windows", "linux", "copy"), ("linux", "linux", "copy")]
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
@@ -315,3 +379,16 @@ def test_a_binary_file_is_no_lab(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b"\x7fELF\xff\xfe")
     with pytest.raises(LabError, match="not a TOML file"):
         load_lab(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("lab", "vif", "times"),
+    [
+        ("", "", (10.0, 60.0)),
+        ('rx_drain_timeout = "200ms"\nrx_stall_timeout = "2s"', "", (0.2, 2.0)),
+        ('rx_stall_timeout = "2s"', 'rx_stall_timeout = 0, rx_drain_timeout = "500us"', (0.0005, 0.0)),
+    ],
+)
+def test_times_are_the_labs_unless_a_vif_has_its_own(lab: str, vif: str, times: tuple[float, float]) -> None:
+    found = parse_lab(f"[lab]\n{lab}\n" + GOOD + on_bridge(vif or "mtu = 1500"), "x.toml").domains[0].vifs[0]
+    assert (found.rx_drain_s, found.rx_stall_s) == times

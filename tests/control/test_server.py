@@ -75,7 +75,7 @@ async def test_namespace_descriptors_arrive_and_close_on_exec(server: Server) ->
 
 
 async def test_shutdown_is_answered_before_it_happens(server: Server) -> None:
-    assert await ask(server, "shutdown") == "ending"
+    assert await ask(server, "end") == "ending"
     assert server.stopping.is_set()
 
 

@@ -301,3 +301,24 @@ def test_making_and_destroying_is_told_on_the_console(bench: Any) -> None:
         "(XEN) d1: a destroyed",
         "(XEN) d1: zombie, 1 of its grants are still in use",
     ]
+
+
+def test_only_a_suspended_domain_is_resumed(bench: Any) -> None:
+    hypervisor, a = bench.hypervisor, bench.a
+    for reason in ("", "poweroff"):
+        if reason:
+            hypervisor.shutdown(bench.b.domid, reason)
+        assert status_of(lambda: hypervisor.resume(bench.b.domid)) == "EINVAL"
+    port = a.alloc_unbound(0)
+    local = bench.dom0.bind_interdomain(a.domid, port)
+    woken: list[int] = []
+    a.set_handler(port, lambda: woken.append(port))
+    hypervisor.shutdown(a.domid, "suspend")
+    bench.dom0.send(local)
+    hypervisor.step()
+    assert woken == []
+    hypervisor.resume(a.domid)
+    hypervisor.step()
+    assert woken == [port], "what came meanwhile is looked at"
+    assert hypervisor.console_lines()[-1] == "(XEN) d1: a resumed"
+    bench.dom0.close_port(local)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,10 @@ GSO4 = BLANK | GSO_TCPV4 | 1448 << GSO_SIZE_SHIFT
 GSO6 = BLANK | GSO_TCPV6 | 1428 << GSO_SIZE_SHIFT
 
 
-@pytest.fixture(scope="module", params=["copy", "map"])
+MODES: dict[str, dict[str, Any]] = {"copy": {}, "map": {"mode": "map"}, "flip": {"rx_mode": "flip"}}
+
+
+@pytest.fixture(scope="module", params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,7 +35,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 def pair(request: pytest.FixtureRequest, mode: str) -> Iterator[tuple[World, Vif, Vif]]:
     features = Features(split_event_channels=request.param == "split")
     with World() as world:
-        one, two = world.pair(mode=mode, back=features)
+        one, two = world.pair(**MODES[mode], back=features)
         assert len(one.netback.ports) == (2 if request.param == "split" else 1)
         yield world, one, two
 
@@ -172,7 +176,7 @@ def cut(frame: bytes, sizes: list[int], offsets: list[int]) -> list[tuple[bytes,
 @pytest.fixture(scope="module")
 def hand(mode: str) -> Iterator[tuple[World, Vif, FrontByHand]]:
     with World() as world:
-        vif = world.vif(world.guest("a"), start="back", mode=mode)
+        vif = world.vif(world.guest("a"), start="back", **MODES[mode])
         hand = FrontByHand(world, vif.guest, start=0xFFFFFF00)
         hand.connect()
         yield world, vif, hand

@@ -54,10 +54,6 @@ RECORDED = [
 """The drivers' writes of a life, Linux 6.1 on Xen 4.17, in order: from two fresh directories to both Closed."""
 
 LATER = {
-    "feature-xdp-headroom": "XDP's headroom is no feature of xnet yet",
-    "xdp-headroom": "answers feature-xdp-headroom",
-    "feature-multicast-control": "multicast filters in the backend come later",
-    "feature-dynamic-multicast-control": "the same, while connected",
     "feature-ctrl-ring": "the control ring comes later",
 }
 """Keys of the recording that xnet does not write, and why."""
@@ -424,7 +420,7 @@ def test_a_guest_whose_grant_table_cannot_grow_says_so_and_keeps_nothing() -> No
         taken = []
         while True:
             try:
-                taken.append(world.host.hypervisor.heap_alloc())
+                taken.append(world.host.hypervisor.heap.alloc())
             except HypercallError:
                 break
         vif = world.vif(guest)
@@ -432,7 +428,7 @@ def test_a_guest_whose_grant_table_cannot_grow_says_so_and_keeps_nothing() -> No
         assert "ENOMEM" in vif.netfront.reason
         assert guest.domain.pages_used == used
         for mfn in taken:
-            world.host.hypervisor.heap_free(mfn)
+            world.host.hypervisor.heap.free(mfn)
         vif.netfront.open()
         world.step()
         frames_pass(world, vif)

@@ -91,7 +91,7 @@ def test_a_receiver_without_buffers_gets_it_later(world: World) -> None:
     hand.post(3)
     one.wire.send(plain(12000), plain(9000))
     world.step()
-    assert two.netback.statistics()["rx_deferred"] == 1
+    assert two.netback.statistics()["rx_defer"] == 1
     hand.post(3)
     assert [status for _, _, _, status, _ in hand.arrived()] == [4096, 4096, 3808, 4096, 4096, 808]
 

@@ -162,6 +162,11 @@ static void netif(void)
     FIELD(netif_extra_info_t, "pad", u.gso.pad);
     FIELD(netif_extra_info_t, "features", u.gso.features);
     close_struct();
+    open_struct("EXTRA_MCAST", sizeof(netif_extra_info_t));
+    FIELD(netif_extra_info_t, "type", type);
+    FIELD(netif_extra_info_t, "flags", flags);
+    field("addr", offsetof(netif_extra_info_t, u.mcast.addr), sizeof(((netif_extra_info_t *)0)->u.mcast.addr), 0);
+    close_struct();
     close_module();
 }
 
@@ -321,6 +326,8 @@ static void tun(void)
     NUMBER(IFF_TAP);
     NUMBER(IFF_NAPI);
     NUMBER(IFF_MULTI_QUEUE);
+    NUMBER(IFF_ATTACH_QUEUE);
+    NUMBER(IFF_DETACH_QUEUE);
     NUMBER(IFF_NO_PI);
     NUMBER(IFF_VNET_HDR);
     NUMBER(TUN_F_CSUM);

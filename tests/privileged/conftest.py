@@ -236,6 +236,7 @@ async def booted(lab: Lab, run_dir: Path | None = None) -> AsyncIterator[Running
         await machine.wait_connected()
         running = Running(machine)
         yield running
+        assert (await machine.check())["problems"] == []
         del running.machine  # pytest keeps what a test was given, and it would keep the machine's memory
         assert not [line for line in said if "Error" in line], "\n".join(said)
     assert machine.leaks == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import click
 
+from xnet.bench.lab import VARIANTS
 from xnet.bench.metrics import FLAVOURS, WORKLOADS
 from xnet.bench.run import Options, Progress, run_bench
 from xnet.errors import XnetError
@@ -15,19 +17,33 @@ ROUNDS, SECONDS = 5, 3
 QUICK_ROUNDS, QUICK_SECONDS = 2, 1
 
 
-def _workloads(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    wanted = tuple(value.split(",")) if value else WORKLOADS
-    for word in wanted:
-        if word not in WORKLOADS:
-            raise click.BadParameter(f"{word!r} is none of {', '.join(WORKLOADS)}", context, parameter)
-    return wanted
+def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple[str, ...]]:
+    """A check of an option's value: some of these words, parted by commas, or ``all``."""
+
+    def convert(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+        wanted = tuple(default) if value is None else tuple(words) if value == "all" else tuple(value.split(","))
+        for word in wanted:
+            if word not in words:
+                raise click.BadParameter(f"{word!r} is none of {', '.join(words)}, all", context, parameter)
+        return wanted
+
+    return convert
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), help=f"Rounds of everything.  [default: {ROUNDS}]")
 @click.option("--time", "seconds", type=click.IntRange(1), help=f"Seconds a workload runs.  [default: {SECONDS}]")
 @click.option("--flavour", type=click.Choice([*FLAVOURS, "both"]), default="both", show_default=True, help="Netback.")
-@click.option("--only", "workloads", callback=_workloads, metavar="LIST", help="Some of tcp,udp,ping.")
+@click.option(
+    "--only", "workloads", callback=some_of(WORKLOADS, WORKLOADS), metavar="LIST", help="Some of tcp,udp,ping."
+)
+@click.option(
+    "--with",
+    "variants",
+    callback=some_of(tuple(VARIANTS), ()),
+    metavar="LIST",
+    help=f"Labs that go other ways, too: some of {','.join(VARIANTS)}, or all.",
+)
 @click.option(
     "--relay",
     type=click.Choice(["auto", "c", "python", "both"]),
@@ -44,6 +60,7 @@ def bench(
     seconds: int | None,
     flavour: str,
     workloads: tuple[str, ...],
+    variants: tuple[str, ...],
     relay: str,
     no_kernel: bool,
     no_lab: bool,
@@ -55,6 +72,9 @@ def bench(
     Two guests send each other TCP in bulk, 64-byte UDP and pings: through the kernel alone (veth and bridge), through a
     raw relay with the same TAPs and nothing emulated, and through a lab, in turns. What counts is the ratio lab/relay
     of each round: median (least-greatest).
+
+    --with adds labs that go other ways than the default one: page flipping into the guest (flip), mapping out of it
+    (map), and all checksums and segments in software (software).
 
     xnbu: guest TAP, netback, vif TAP in a Linux bridge, and back. xnbo: guest to guest on an etherstub.
 
@@ -68,6 +88,7 @@ def bench(
         kernel=not no_kernel,
         lab=not no_lab,
         relay=relay,
+        variants=variants,
     )
     try:
         report = run_bench(options, progress_on(sys.stderr.isatty()))

@@ -23,12 +23,21 @@ SWITCH = {
     "xnbu": ('[[bridge]]\nname = "xenbr0"\n', 'bridge = "xenbr0"'),
     "xnbo": ('[[etherstub]]\nname = "stub0"\n', 'link = "stub0"'),
 }
+VARIANTS = {
+    "flip": 'rx_mode = "flip"',
+    "map": 'tx_mode = "map"',
+    "queues": "queues = 2",
+    "software": "features = { sg = false, gso-tcpv4 = false, gso-tcpv6 = false, csum-offload = false }",
+}
+"""Ways that are not the default, by the keys of a vif: page flipping, mapping, two queues, no offload at either end."""
 START_S = 20.0
 
 
-def lab_file(name: str, flavour: str) -> str:
-    """A lab of two guests on one switch; everything not needed to reach each other is left at its default."""
+def lab_file(name: str, flavour: str, variant: str = "") -> str:
+    """A lab of two guests on one switch; everything not needed to reach each other is left at its default, but for what
+    the variant is about."""
     switch, plug = SWITCH[flavour]
+    plug += f", {VARIANTS[variant]}" if variant else ""
     domains = "".join(
         f'\n[[domain]]\nname = "{guest}"\ntype = "pv"\nvif = [{{ {plug}, ip = "{ADDRESS[guest]}/{PREFIX_LEN}" }}]\n'
         for guest in GUESTS
@@ -69,12 +78,12 @@ class LabSetup:
 
 
 @contextmanager
-def lab_setup(flavour: str) -> Iterator[Setup]:
+def lab_setup(flavour: str, variant: str = "") -> Iterator[Setup]:
     """A lab of its own name, up until the block is left; its file is gone as soon as the guests are connected."""
-    name = f"bench-{os.getpid()}-{flavour}"
+    name = "-".join(filter(None, ("bench", str(os.getpid()), flavour, variant)))
     with tempfile.TemporaryFile("w+") as said:
         with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".toml") as file:
-            file.write(lab_file(name, flavour))
+            file.write(lab_file(name, flavour, variant))
             file.flush()
             engine = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *XNET, "run", file.name],
@@ -83,7 +92,7 @@ def lab_setup(flavour: str) -> Iterator[Setup]:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            setup = LabSetup(name, engine, said)
+            setup = LabSetup(name, engine, said, variant or "lab")
             try:
                 wait_connected(setup, START_S)
             except BaseException:

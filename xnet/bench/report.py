@@ -105,8 +105,9 @@ class Report:
         return [row for flavour in TITLES for each in METRICS if (row := self._row(flavour, each)) is not None]
 
     def _row(self, flavour: str, metric: Metric) -> dict[str, Any] | None:
-        spreads = {setup: self.spread(flavour, setup, metric.name) for setup in SETUPS}
-        ratios = {setup: self.ratio(flavour, setup, metric.name) for setup in SETUPS if setup != BASE}
+        setups = dict.fromkeys((*SETUPS, *(each.setup for each in self.samples)))
+        spreads = {setup: self.spread(flavour, setup, metric.name) for setup in setups}
+        ratios = {setup: self.ratio(flavour, setup, metric.name) for setup in setups if setup != BASE}
         if not any(spreads.values()):
             return None
         lab = ratios["lab"]
@@ -137,6 +138,7 @@ class Report:
         lines: list[str] = []
         for flavour, title in TITLES.items():
             lines += self._table(flavour, title)
+            lines += self._variants(flavour)
         lines += [
             f"failed: round {each.round} {each.flavour} {each.setup} {each.workload}: {each.words}"
             for each in self.failures
@@ -168,6 +170,24 @@ class Report:
                 ]
             )
         return [f"{flavour} ({title})", *_aligned(rows), ""]
+
+    def _variants(self, flavour: str) -> list[str]:
+        """A row for the default lab and for each that goes another way: every figure, and its ratio to the relay."""
+        seen = dict.fromkeys(each.setup for each in self.samples if each.flavour == flavour)
+        others = [setup for setup in seen if setup not in SETUPS]
+        if not others:
+            return []
+        rows = [["", *(metric.title for metric in METRICS)]]
+        for setup in ("lab", *others):
+            cells = [
+                (self.spread(flavour, setup, each.name), self.ratio(flavour, setup, each.name)) for each in METRICS
+            ]
+            texts = [
+                f"{spread.median:.{metric.digits}f}" + (f" ({ratio.median:.2f}x)" if ratio else "") if spread else "-"
+                for metric, (spread, ratio) in zip(METRICS, cells, strict=True)
+            ]
+            rows.append([f"  {setup}", *texts])
+        return [f"{flavour}, other ways (and their ratio to the relay)", *_aligned(rows), ""]
 
 
 def _verdict(metric: Metric, ratio: Spread | None) -> str:

@@ -33,7 +33,7 @@ class Options:
     """What to measure: `rounds` of `workloads` of `seconds` each, over `flavours`.
 
     `relay` is ``auto`` (C where there is a compiler, Python else), ``c``, ``python`` or ``both`` (C is the base, Python
-    a column beside it).
+    a column beside it). `variants` are labs that differ from the default one, each a row of its own.
     """
 
     rounds: int = 5
@@ -43,6 +43,7 @@ class Options:
     kernel: bool = True
     lab: bool = True
     relay: str = "auto"
+    variants: tuple[str, ...] = ()
 
 
 def run_bench(options: Options, progress: Progress) -> Report:
@@ -72,6 +73,8 @@ def _setups(stack: ExitStack, options: Options, flavour: str, base: Relay) -> It
         yield stack.enter_context(relay_setup(flavour, python_relay(), "python"))
     if options.lab:
         yield stack.enter_context(lab_setup(flavour))
+    for variant in options.variants:
+        yield stack.enter_context(lab_setup(flavour, variant))
 
 
 def _rounds(options: Options, setups: dict[str, list[Setup]], report: Report, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from xnet.control.values import (
     addresses,
     device_name,
     domain_name,
+    duration,
     flag,
     hosts,
     lab_name,
@@ -24,9 +25,10 @@ from xnet.control.values import (
     sysctls,
     text,
 )
-from xnet.control.vifspec import Switches, read_vifs
+from xnet.control.vifspec import RX_MODE, Switches, drain, read_vifs
 from xnet.engine.lab import BridgeSpec, DomainSpec, EtherstubSpec, Lab, LinkSpec
 from xnet.errors import ConfigError
+from xnet.netif.patience import DRAIN_S, STALL_S
 
 AT = re.compile(r"(.*) \(at (line \d+, column \d+|end of document)\)", re.DOTALL)
 """How tomllib says where."""
@@ -75,6 +77,9 @@ def read_lab(top: Table, source: str) -> Read:
     switches = Switches(
         bridges={spec.name: spec.mtu for _, spec in bridges},
         links={spec.name: spec.mtu for _, spec in stubs} | {spec.name: spec.mtu for _, spec in links},
+        rx_mode=lab.get("rx_mode", RX_MODE, "copy"),
+        rx_drain_s=lab.get("rx_drain_timeout", drain, DRAIN_S),
+        rx_stall_s=lab.get("rx_stall_timeout", duration, STALL_S),
     )
     read = Read(top, bridges, stubs, links)
     domains = [read_domain(table, name, switches, read) for table in top.tables("domain")]

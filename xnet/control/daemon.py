@@ -3,7 +3,7 @@
 ::
 
     start()  fork --.-> setsid, claim, log, import the engine, boot --"ready"--> serve --> release
-       waits <------'   one line of JSON on a pipe: {"event": …}* then {"ready": true} or {"error": …}
+       waits <------'   one line of JSON on a pipe: {"event": …}* then {"ready": …} or {"error": …}
 
 The fork comes before the heavy imports, and whoever waits learns at once why a boot failed.
 """
@@ -130,21 +130,22 @@ class Complaints:
 def run(
     lab: Lab,
     on_event: Report,
-    on_ready: Callable[[], None],
+    on_ready: Report,
     work: Work | None = None,
     on_claim: Callable[[Path], None] | None = None,
+    keep: bool = False,
 ) -> int:
     """Claim the lab's name, boot it and serve it until it is asked to end: the signal that asked, 0 when a client did
-    or `work` ended.
+    or `work` ended. `keep`: also when vifs do not connect; `on_ready` is told of these, or of nothing.
 
     Raises XnetError when it cannot boot, Interrupted when a signal came before it had.
     """
     gc.set_threshold(GC_THRESHOLD)
     ready = False
 
-    def now_ready() -> None:
+    def now_ready(problem: str) -> None:
         nonlocal ready
-        on_ready()
+        on_ready(problem)
         ready = True
 
     with Ending() as ending:
@@ -153,7 +154,7 @@ def run(
             if on_claim is not None:
                 on_claim(held.path)
             with asyncio.Runner(loop_factory=loop_factory(lab.loop)) as runner:
-                runner.run(live(lab, held.path, ending, on_event, now_ready, work))
+                runner.run(live(lab, held.path, ending, on_event, now_ready, work, keep))
         except asyncio.CancelledError:
             if not ready:
                 raise Interrupted(ending.signum) from None
@@ -176,7 +177,7 @@ def leaves(group: BaseExceptionGroup[XnetError]) -> list[XnetError]:
 
 
 async def live(
-    lab: Lab, path: Path, ending: Ending, on_event: Report, on_ready: Callable[[], None], work: Work | None
+    lab: Lab, path: Path, ending: Ending, on_event: Report, on_ready: Report, work: Work | None, keep: bool
 ) -> None:
     """A machine's whole life."""
     from xnet.engine.machine import Machine  # heavy: after the fork, and never for verbs that only ask
@@ -188,15 +189,26 @@ async def live(
         async with Machine(lab, on_event=on_event, run_dir=path) as machine:
             server = Server(machine, path / "control.sock")
             try:
-                await machine.wait_connected(BOOT_S)
+                problem = await connected(machine, keep)
                 server.status = "up"
-                on_ready()
+                on_ready(problem)
                 await first(server.stopping.wait(), *([work(machine)] if work else []))
             finally:
                 ending.begin()
                 await server.close()
     finally:
         ending.begin()
+
+
+async def connected(machine: Machine, keep: bool) -> str:
+    """Wait until all vifs are Connected; what is wrong, if a lab is kept that has such. XnetError if it is not."""
+    try:
+        await machine.wait_connected(BOOT_S)
+    except XnetError as error:
+        if not keep:
+            raise
+        return str(error)
+    return ""
 
 
 async def first(*awaitables: Coroutine[Any, Any, object]) -> None:
@@ -225,19 +237,20 @@ def loop_factory(choice: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def start(lab: Lab, on_event: Report) -> int:
-    """Run the lab in a process of its own; its pid, once every vif is Connected. XnetError tells why not."""
+def start(lab: Lab, on_event: Report, keep: bool = False) -> int:
+    """Run the lab in a process of its own; its pid, once every vif is Connected. XnetError tells why not, and then the
+    lab is gone, unless it is one to `keep`."""
     sys.stdout.flush()
     sys.stderr.flush()
     hear, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(hear)
-        background(lab, tell)
+        background(lab, tell, keep)
     os.close(tell)
     before = {signum: signal.signal(signum, interrupt) for signum in END_SIGNALS}
     try:
-        listen(hear, lab.name, pid, on_event)
+        problem = listen(hear, lab.name, pid, on_event)
     except BaseException:
         stop_child(pid)
         bury(run_root() / lab.name)
@@ -245,6 +258,8 @@ def start(lab: Lab, on_event: Report) -> int:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    if problem:
+        raise XnetError(f"{problem} (the lab is kept)")
     return pid
 
 
@@ -266,13 +281,13 @@ def stop_child(pid: int) -> None:
         pass
 
 
-def listen(hear: int, name: str, pid: int, on_event: Report) -> None:
-    """What the engine tells until it is ready. XnetError when it never will be."""
+def listen(hear: int, name: str, pid: int, on_event: Report) -> str:
+    """What the engine tells until it is ready, and what is wrong all the same. XnetError when it never will be."""
     with os.fdopen(hear, encoding="utf-8") as lines:
         for line in lines:
             message = json.loads(line)
             if "ready" in message:
-                return
+                return str(message["ready"])
             if "error" in message:
                 sys.stderr.write(message.get("trace", ""))
                 raise XnetError(message["error"])
@@ -283,7 +298,7 @@ def listen(hear: int, name: str, pid: int, on_event: Report) -> None:
     raise XnetError(f'lab "{name}": the engine died while booting ({how})')
 
 
-def background(lab: Lab, tell: int) -> NoReturn:
+def background(lab: Lab, tell: int, keep: bool) -> NoReturn:
     """The forked engine. Never returns into the command line it came from."""
     status = 1
     with os.fdopen(tell, "w", encoding="utf-8", buffering=1) as pipe:
@@ -292,13 +307,13 @@ def background(lab: Lab, tell: int) -> NoReturn:
             if not pipe.closed:
                 pipe.write(json.dumps(message) + "\n")
 
-        def ready() -> None:
-            say(ready=True)
+        def ready(problem: str) -> None:
+            say(ready=problem)
             pipe.close()
 
         try:
             os.setsid()
-            run(lab, lambda text: say(event=text), ready, on_claim=redirect)
+            run(lab, lambda text: say(event=text), ready, on_claim=redirect, keep=keep)
             status = 0
         except XnetError as error:
             say(error=str(error))

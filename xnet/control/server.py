@@ -10,11 +10,13 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
+from xnet.control.vifspec import vif_of_words
 from xnet.control.wire import LINE_MAX, NAMESPACES
+from xnet.engine.lab import Lab, VifSpec
 from xnet.errors import XnetError
 
 CREDENTIALS = struct.Struct("iII")  # struct ucred: pid uid gid (unix(7), SO_PEERCRED)
@@ -36,6 +38,12 @@ class Namespaces(Protocol):
 class Subject(Protocol):
     """What the server asks of a machine."""
 
+    lab: Lab
+
+    @property
+    def toolstack(self) -> Orders:
+        """Who does what is ordered."""
+
     def describe(self) -> dict[str, Any]:
         """The machine, JSON-ready."""
 
@@ -51,8 +59,27 @@ class Subject(Protocol):
     def unpause(self, name: str) -> None:
         """Let it go on. XnetError."""
 
+    async def check(self) -> dict[str, Any]:
+        """What nobody accounts for, and counts of what is."""
+
     def namespace_fds(self, domain: str) -> Namespaces:
         """Where a domain lives. XnetError when there is none of that name."""
+
+
+class Orders(Protocol):
+    """What is done to a machine's guests; each raises XnetError when it cannot be."""
+
+    async def create(self, name: str) -> None: ...
+    async def shutdown(self, name: str) -> None: ...
+    async def reboot(self, name: str) -> None: ...
+    async def suspend(self, name: str) -> None: ...
+    async def resume(self, name: str) -> None: ...
+    async def destroy(self, name: str) -> None: ...
+    async def attach(self, name: str, spec: VifSpec) -> Any: ...
+    async def detach(self, name: str, which: str) -> None: ...
+    def next_handle(self, name: str) -> int: ...
+    async def link(self, name: str, which: str, up: bool) -> None: ...
+    def restart_backend(self, name: str, which: str) -> None: ...
 
 
 class Refused(XnetError):
@@ -75,9 +102,24 @@ class Server:
             "dmesg": lambda _: (machine.console_lines(), []),
             "pause": lambda request: self.order(machine.pause, request),
             "unpause": lambda request: self.order(machine.unpause, request),
+            "restart-backend": self.restart_backend,
             "fds": self.fds,
-            "shutdown": self.shutdown,
+            "end": self.end,
         }
+        self.orders: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, Any]]] = {
+            "create": lambda request: machine.toolstack.create(word(request, "domain")),
+            "shutdown": lambda request: machine.toolstack.shutdown(word(request, "domain")),
+            "reboot": lambda request: machine.toolstack.reboot(word(request, "domain")),
+            "suspend": lambda request: machine.toolstack.suspend(word(request, "domain")),
+            "resume": lambda request: machine.toolstack.resume(word(request, "domain")),
+            "destroy": lambda request: machine.toolstack.destroy(word(request, "domain")),
+            "link": self.link,
+            "check": lambda _: machine.check(),
+            "network-attach": self.attach,
+            "network-detach": lambda request: machine.toolstack.detach(word(request, "domain"), word(request, "vif")),
+        }
+        """What takes its time. It goes on to its end, also when who ordered it goes away."""
+        self.running: set[asyncio.Task[Any]] = set()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         before = os.umask(0o117)  # the socket is born 0660, never a moment wider
         try:
@@ -95,9 +137,10 @@ class Server:
         self.loop.remove_reader(self.socket)
         self.socket.close()
         self.path.unlink(missing_ok=True)
-        for task in self.connections:
+        tasks = (*self.connections, *self.running)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def accept(self) -> None:
         """Take a connection in, if its user may."""
@@ -116,7 +159,7 @@ class Server:
             try:
                 allowed = may_ask(peer)
                 async for line in self.lines(peer):
-                    answer, fds = self.answer(line) if allowed else ({"error": "labs are root's, use sudo"}, [])
+                    answer, fds = await self.answer(line) if allowed else ({"error": "labs are root's, use sudo"}, [])
                     data = json.dumps(answer).encode() + b"\n"
                     if fds:
                         sent = socket.send_fds(peer, [data], fds)  # short, on an empty buffer: never blocks
@@ -136,16 +179,21 @@ class Server:
             if len(buffer) > LINE_MAX:
                 return
 
-    def answer(self, line: bytes) -> tuple[dict[str, Any], list[int]]:
+    async def answer(self, line: bytes) -> tuple[dict[str, Any], list[int]]:
         """What to send back for a request, and the descriptors to go with it."""
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise Refused("a request is a JSON object")
-            verb = self.verbs.get(str(request.get("verb")))
-            if verb is None:
-                raise Refused(f'unknown verb "{request.get("verb")}"')
-            result, fds = verb(request)
+            verb = str(request.get("verb"))
+            if verb in self.orders:
+                task = self.loop.create_task(self.orders[verb](request))
+                self.running.add(task)
+                task.add_done_callback(self.finished)
+                return {"result": await asyncio.shield(task)}, []
+            if verb not in self.verbs:
+                raise Refused(f'unknown verb "{verb}"')
+            result, fds = self.verbs[verb](request)
         except (XnetError, ValueError) as error:
             return {"error": str(error)}, []
         return {"result": result}, fds
@@ -160,10 +208,40 @@ class Server:
         do(str(request.get("domain")))
         return None, []
 
-    def shutdown(self, _: dict[str, Any]) -> tuple[Any, list[int]]:
+    def finished(self, task: asyncio.Task[Any]) -> None:
+        """An order was carried out, or not: whoever waits for it hears."""
+        self.running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may wait any more
+
+    async def attach(self, request: dict[str, Any]) -> Any:
+        """A vif, described as xl does it; the answer is what it has become."""
+        machine, domain, words = self.machine, word(request, "domain"), request.get("words")
+        if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
+            raise Refused("words is a list of key=value")
+        orders = machine.toolstack
+        spec = vif_of_words(words, machine.lab, domain, orders.next_handle(domain))
+        vif = await orders.attach(domain, spec)
+        return {"handle": vif.handle, "device": vif.device, "mac": spec.mac}
+
+    async def link(self, request: dict[str, Any]) -> None:
+        """A vif's cable."""
+        await self.machine.toolstack.link(word(request, "domain"), word(request, "vif"), bool(request.get("up")))
+
+    def restart_backend(self, request: dict[str, Any]) -> tuple[Any, list[int]]:
+        """A vif's backend driver anew."""
+        self.machine.toolstack.restart_backend(word(request, "domain"), word(request, "vif"))
+        return None, []
+
+    def end(self, _: dict[str, Any]) -> tuple[Any, list[int]]:
         """Begin the end; the connection closes when it comes."""
         self.stopping.set()
         return "ending", []
+
+
+def word(request: dict[str, Any], name: str) -> str:
+    """A word of a request."""
+    return str(request.get(name))
 
 
 def may_ask(peer: socket.socket) -> bool:

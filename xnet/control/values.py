@@ -21,6 +21,9 @@ LAB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 SIZE = re.compile(r"(\d+)\s*([KMG]?)(I?B)?", re.IGNORECASE)
 BACKEND_NAME = re.compile(r"vif\d+\.\d+|xvm\d+_\d+")
+DURATION = re.compile(r"([0-9]{1,9})(us|ms|s)")
+TIMES = {"us": 10**6, "ms": 10**3, "s": 1}
+"""Of one second."""
 UNITS = {"": MIB, "K": 1 << 10, "M": MIB, "G": 1 << 30}
 
 
@@ -76,6 +79,16 @@ def size(value: object) -> int:
     if count <= 0:
         raise ValueError("must be more than nothing")
     return count * UNITS[unit]
+
+
+def duration(value: object) -> float:
+    """Seconds, of ``"10s"``, ``"200ms"``, ``"500us"``; 0 is no time at all."""
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        if value == 0 and not isinstance(value, bool):
+            return 0.0
+        raise ValueError(f'"{value}" is no time: write it as "10s" or "200ms"')
+    return int(match[1]) / TIMES[match[2]]
 
 
 def mtu(value: object) -> int:

@@ -10,9 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from xnet.control.rate import rate
 from xnet.control.reader import Table, nearest
-from xnet.control.values import addresses, integer, mac, mtu, one_of, switches, text
-from xnet.engine.lab import VifSpec
+from xnet.control.values import addresses, duration, flag, integer, mac, mtu, one_of, switches, text
+from xnet.engine.lab import Lab, VifSpec
+from xnet.errors import ConfigError, XnetError
+from xnet.netif.features import HEADROOM_MAX
+from xnet.netif.patience import DRAIN_S, STALL_S
+from xnet.netif.profile import BACKENDS, FRONTENDS
 
 FEATURES = (
     "sg",
@@ -22,8 +27,16 @@ FEATURES = (
     "ipv6-csum-offload",
     "split-event-channels",
     "rx-notify",
+    "xdp-headroom",
+    "multicast-control",
+    "dynamic-multicast-control",
+    "rx-copy",
+    "rx-flip",
 )
 """Names of the negotiated features, as the xenstore keys without ``feature-`` and ``no-``."""
+
+RX_MODE = one_of("copy", "flip")
+"""Into the guest: HVcopy, or page flipping."""
 
 SCRIPTS = {"bridge": "vif-bridge", "link": "vif-vnic"}
 """The hotplug script that each way of plugging a vif in stands for."""
@@ -34,11 +47,13 @@ XL_LATER = {
     "model": "emulated network cards are",
     "vifname": "a name of your own for the backend device is",
     "devid": "choosing the device id is",
-    "untrusted": "untrusted backends are",
 }
 """Keys of the xl grammar whose feature comes later."""
 
 VLAN_MAX = 4094
+
+QUEUES_MAX = 16
+"""Of a vif: each is 548 pages of its guest's."""
 
 DEFAULT_BRIDGE = "xenbr0"
 """Where xl plugs a vif that names no bridge."""
@@ -50,6 +65,11 @@ class Switches:
 
     bridges: dict[str, int] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
+    rx_mode: str = "copy"
+    """How frames get into guests whose vif says nothing else."""
+    rx_drain_s: float = DRAIN_S
+    rx_stall_s: float = STALL_S
+    """How long guests without buffers are waited for, likewise."""
 
 
 def default_mac(lab: str, domain: str, index: int) -> str:
@@ -76,7 +96,8 @@ def parse_xl(spec: str) -> dict[str, object]:
             raise ValueError(f'"{key}" twice')
         if key in XL_LATER:
             raise ValueError(f'"{key}": {XL_LATER[key]} not supported yet: take it out')
-        if key == "trusted" and value in ("", "1"):
+        if key in ("trusted", "untrusted"):
+            found["trusted"] = trusts(key, value)
             continue
         if not equals or not value:
             raise ValueError(f'"{part}": write it as key=value')
@@ -84,7 +105,7 @@ def parse_xl(spec: str) -> dict[str, object]:
     if found.get("type", "vif") != "vif":
         raise ValueError('type=ioemu: emulated network cards are not supported yet, take it out or write "type=vif"')
     found.pop("type", None)
-    for key in ("mtu", "queues", "vlan"):
+    for key in ("mtu", "queues", "max_queues", "vlan"):
         if str(found.get(key, "")).isdigit():
             found[key] = int(str(found[key]))
     if "ip" in found:
@@ -92,6 +113,31 @@ def parse_xl(spec: str) -> dict[str, object]:
     if "bridge" not in found and "link" not in found:
         found["bridge"] = DEFAULT_BRIDGE
     return found
+
+
+def vif_of_words(words: list[str], lab: Lab, domain: str, index: int) -> VifSpec:
+    """The vif that ``key=value`` words describe, as xl network-attach takes them. XnetError tells all that is wrong."""
+    plugs = Switches(
+        bridges={spec.name: spec.mtu for spec in lab.bridges},
+        links={stub.name: stub.mtu for stub in lab.etherstubs} | {link.name: link.mtu for link in lab.links},
+    )
+    problems: list[ConfigError] = []
+    try:
+        table = Table(parse_xl(",".join(words)), "", problems)
+    except ValueError as error:
+        raise ConfigError("", str(error)) from None
+    spec = read_vif(table, default_mac(lab.name, domain, index), plugs)
+    table.finish()
+    if problems:
+        raise XnetError("\n".join(map(str, problems)))
+    return spec
+
+
+def trusts(key: str, value: str) -> bool:
+    """``trusted``, ``untrusted``, ``trusted=0``: whether the backend is."""
+    if value not in ("", "0", "1"):
+        raise ValueError(f'"{key}={value}": write {key}=0 or {key}=1')
+    return (value != "0") == (key == "trusted")
 
 
 def read_vifs(domain: Table, lab: str, name: str, switches_: Switches) -> list[tuple[Table, VifSpec]]:
@@ -123,6 +169,9 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
     bridge, link, limit = plugged(table, switches_)
     none: dict[str, bool] = {}
     both = table.get("features", switches(FEATURES), none)
+    flip = table.get("rx_mode", RX_MODE, switches_.rx_mode) == "flip"
+    front_profile, back_profile, tx_mode = profiles(table, flip)
+    front, back = ({"rx-copy": False, "rx-flip": True}, {"rx-flip": True}) if flip else (none, none)
     wanted_mtu = table.get("mtu", mtu, limit)
     if wanted_mtu > limit:
         table.wrong("mtu", f'{wanted_mtu} is more than the {limit} of "{bridge or link}": raise that one or lower this')
@@ -134,11 +183,35 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
         link=link,
         mtu=wanted_mtu,
         vlan=table.get("vlan", vlan, 0) if link else 0,
+        queues=table.get("queues", queues, 1),
+        max_queues=table.get("max_queues", queues, 0),
+        rate=table.get("rate", rate, ""),
+        xdp_headroom=headroom(table, front_profile, flip),
+        rx_drain_s=table.get("rx_drain_timeout", drain, switches_.rx_drain_s),
+        rx_stall_s=table.get("rx_stall_timeout", duration, switches_.rx_stall_s),
         script=script(table, "bridge" if bridge else "link"),
-        tx_mode=cast(Literal["copy", "map"], table.get("tx_mode", one_of("copy", "map"), "copy")),
-        frontend_features=both | table.get("frontend_features", switches(FEATURES), none),
-        backend_features=both | table.get("backend_features", switches(FEATURES), none),
+        tx_mode=tx_mode,
+        trusted=table.get("trusted", flag, True),
+        frontend_profile=front_profile,
+        backend_profile=back_profile,
+        frontend_features=front | both | table.get("frontend_features", switches(FEATURES), none),
+        backend_features=back | both | table.get("backend_features", switches(FEATURES), none),
     )
+
+
+def profiles(table: Table, flip: bool) -> tuple[str, str, Literal["copy", "map"]]:
+    """Whose frontend, whose backend, and how that one takes frames."""
+    front = table.get("frontend_profile", one_of(*FRONTENDS), "linux")
+    back = table.get("backend_profile", one_of(*BACKENDS), "linux")
+    tx_mode = cast(Literal["copy", "map"], table.get("tx_mode", one_of("copy", "map"), "copy"))
+    if flip and not FRONTENDS[front].takes.rx_flip:
+        table.wrong("frontend_profile", f'"{front}" takes frames by copy only: write rx_mode = "copy"')
+    if flip and not table.data.get("trusted", True):
+        table.wrong("trusted", 'a frontend that flips pages hides none: write rx_mode = "copy", or trusted = true')
+    own = BACKENDS[back].tx_mode
+    if own is not None and table.has("tx_mode") and tx_mode != own:
+        table.wrong("tx_mode", f'"{back}" takes frames by {own} only: take tx_mode out')
+    return front, back, own or tx_mode
 
 
 def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, int]:
@@ -164,6 +237,31 @@ def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, 
     return bridge, link, limit
 
 
+def headroom(table: Table, front_profile: str, flip: bool) -> int:
+    """Room in front of the data in each page the guest gets."""
+
+    def convert(value: object) -> int:
+        number = integer(value)
+        if not 0 <= number <= HEADROOM_MAX:
+            raise ValueError(f"{number} is out of range: headroom is 0 to {HEADROOM_MAX} bytes (Linux's XDP wants 256)")
+        return number
+
+    found = table.get("xdp_headroom", convert, 0)
+    if found and front_profile != "linux":
+        table.wrong("xdp_headroom", f'"{front_profile}" does not ask for headroom, only "linux" does: take it out')
+    elif found and flip:
+        table.wrong("xdp_headroom", 'pages that are flipped have none: write rx_mode = "copy", or take it out')
+    return found
+
+
+def drain(value: object) -> float:
+    """How long a frame waits: some time."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError(f'"{value}": a frame must wait for some time: write "10ms" or more')
+    return seconds
+
+
 def script(table: Table, how: str) -> str:
     """The hotplug script: only the two we stand in for, each where it belongs."""
     default = SCRIPTS[how]
@@ -187,29 +285,14 @@ def vlan(value: object) -> int:
 
 def refuse_later(table: Table) -> None:
     """Note keys whose feature this version does not have."""
-    table.get("rate", not_yet("a rate limit is"), None)
-    table.get("frontend_profile", not_yet("frontend profiles are"), None)
-    table.get("backend_profile", not_yet("backend profiles are"), None)
-    table.get("rx_mode", rx_mode, "copy")
-    table.get("queues", queues, 1)
     table.get("backend", backend, "dom0")
 
 
-def rx_mode(value: object) -> str:
-    """How frames get into the guest: by copy."""
-    word = one_of("copy", "flip")(value)
-    if word == "flip":
-        raise ValueError('"flip" is not supported yet: write "copy"')
-    return word
-
-
 def queues(value: object) -> int:
-    """Ring pairs of the vif: one."""
+    """Ring pairs of a vif."""
     count = integer(value)
-    if count < 1:
-        raise ValueError(f"{count} is no number of queues: write 1")
-    if count > 1:
-        raise ValueError("more than one queue is not supported yet: write 1")
+    if not 1 <= count <= QUEUES_MAX:
+        raise ValueError(f"{count} is no number of queues: write 1 to {QUEUES_MAX}")
     return count
 
 

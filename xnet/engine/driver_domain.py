@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from xnet.engine.edge import TapLink
 from xnet.engine.lab import LinkSpec, VifSpec
-from xnet.engine.turn import Turn
+from xnet.engine.turn import LoopClock, Turn
 from xnet.engine.xen_host import XenHost
 from xnet.errors import HostError, XnetError
 from xnet.frame import Link
@@ -24,6 +24,8 @@ from xnet.host.tap import Tap, close_taps
 from xnet.mac import LowerLink, Switch, Vnic
 from xnet.netif import Features, Netback
 from xnet.netif.device import Device
+from xnet.netif.patience import DRAIN_S, STALL_S
+from xnet.netif.profile import BACKENDS
 from xnet.xenstore import Conversation, Read
 
 VIF_MAC = "fe:ff:ff:ff:ff:ff"
@@ -88,10 +90,10 @@ class DriverDomain:
     # --- devices of dom0
 
     async def open_tap(
-        self, name: str, *, mtu: int, master: str | None = None, address: str | None = None
+        self, name: str, *, mtu: int, master: str | None = None, address: str | None = None, queues: int = 1
     ) -> tuple[Tap, TapLink]:
         """A TAP of dom0, up, in the bridge `master`, and the link above it: dom0's own stack does not speak on it."""
-        tap = Tap(name, self.netns_fd)
+        tap = Tap(name, self.netns_fd, queues)
         try:
             tap.set_offload(True, True, True)
             write_sysctls(self.netns_fd, {f"net/ipv6/conf/{name}/disable_ipv6": 1})
@@ -107,6 +109,9 @@ class DriverDomain:
             memory=host.dom0.window,
             arena=host.arena,
             turn=self.turn,
+            more=tap.fds[1:],
+            use=tap.use_queues,
+            plug=tap.set_carrier,
         )
         return tap, link
 
@@ -135,21 +140,47 @@ class DriverDomain:
         state = yield Read(f"backend/vif/{domid}/{handle}/state")
         if state is None or (domid, handle) in self.backends:
             return
+        backend = self.backends[domid, handle] = Backend(self.make(domid, handle))
+        backend.netback.start()
+
+    def make(self, domid: int, handle: int) -> Netback:
+        """A netback, not started."""
         spec = self.spec_of(domid, handle)
-        netback = Netback(
+        return Netback(
             self.host.dom0,
             self.host.session,
             domid,
             handle,
             arena=self.host.arena,
+            clock=LoopClock(self.turn.loop),
             hotplug=self.hotplug,
             gone=self.gone,
             features=Features.of(spec.backend_features if spec else {}),
             tx_mode=spec.tx_mode if spec else "copy",
+            profile=BACKENDS[spec.backend_profile if spec else "linux"],
+            vnic=spec is not None and spec.link is not None,
+            max_queues=spec.max_queues or spec.queues if spec else 1,
+            drain_s=spec.rx_drain_s if spec else DRAIN_S,
+            stall_s=spec.rx_stall_s if spec else STALL_S,
             observe=self.observe,
         )
-        self.backends[domid, handle] = Backend(netback)
-        netback.start()
+
+    def restart(self, domid: int, handle: int) -> None:
+        """The driver of a vif dies without a word, and another one goes on with its link and its rings."""
+        backend = self.backends[domid, handle]
+        before = backend.netback
+        groups = before.multicast.groups
+        before.stop()
+        backend.netback = self.make(domid, handle)
+        backend.netback.counters, backend.netback.cable = before.counters, before.cable
+        backend.netback.carrier = before.carrier
+        backend.netback.multicast.groups = groups  # or the guest would hear nothing until it joins again
+        backend.netback.start()
+
+    def plug(self, domid: int, handle: int, up: bool) -> None:
+        """The cable of a vif, at dom0's end: in or out."""
+        backend = self.backends[domid, handle]
+        backend.netback.plugged(up)
 
     # --- hotplug
 
@@ -201,9 +232,14 @@ class DriverDomain:
         if bridge not in self.bridges:
             raise HostError(f"{backend.netback.name}: no bridge {bridge or 'named'} in this lab")
         mtu = int(keys["mtu"] or 1500)
+        if backend.netback.profile.sdu:
+            mtu = min(mtu, backend.netback.profile.sdu)
         backend.kind, backend.attached = "xnbu", bridge
         name = backend.netback.name
-        backend.tap, backend.link = await self.open_tap(name, mtu=mtu, master=bridge, address=VIF_MAC)
+        backend.tap, backend.link = await self.open_tap(
+            name, mtu=mtu, master=bridge, address=VIF_MAC, queues=backend.netback.max_queues
+        )
+        backend.tap.set_carrier(False)  # until the netback says otherwise
 
     def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> None:
         """xnbo: a vnic on a link or etherstub."""
@@ -214,6 +250,12 @@ class DriverDomain:
             raise HostError(f"{netback.name}: no link or etherstub {lower or 'named'} in this lab")
         if mac is None:
             raise HostError(f"{netback.name}: no MAC address")
+        profile = netback.profile
+        if profile.sdu and switch.mtu > profile.sdu:
+            raise HostError(
+                f"{netback.name}: {profile.name} takes links of {profile.sdu} bytes at most: "
+                f"{lower} has {switch.mtu}, write mtu = {profile.sdu} there"
+            )
         spec = self.spec_of(netback.domid, netback.handle)
         vnic = Vnic(f"xvm{netback.domid}_{netback.handle}", switch, mac, vid=spec.vlan if spec else 0)
         backend.link = backend.vnic = vnic

@@ -17,7 +17,7 @@ one chain at most (`held`), and `room` is 0 until it is gone. No writer stays re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EAGAIN, EBADF, EIO, errorcode
 from time import perf_counter
 from typing import Final
@@ -276,9 +276,18 @@ class TapLink(Link):
         memory: memoryview,
         arena: Arena,
         turn: Turn,
+        more: Sequence[int] = (),
+        use: Callable[[int], None] = lambda count: None,
+        plug: Callable[[bool], None] = lambda on: None,
     ) -> None:
+        """`more`: descriptors of the TAP's other queues; `use` tells the TAP how many of all to use, `plug` whether it
+        has a carrier."""
         self.mtu = mtu
         self.heads_only = False
+        self.use = use
+        self.plug = plug
+        self.others = [TapLink(loop, each, mtu=mtu, memory=memory, arena=arena, turn=turn) for each in more]
+        """The other queues, each a link."""
         self.staging = Staging(memory, arena)
         self.pump = Pump(loop, fd, self.staging, turn)
         self.pump.drained = self.drained
@@ -309,10 +318,35 @@ class TapLink(Link):
         if self.staging.client is not None:
             self.staging.client.link_ready()
 
+    def carrier(self, on: bool) -> None:
+        """The TAP's."""
+        self.plug(on)
+
+    def ways(self, count: int) -> list[Link]:
+        """The TAP's queues."""
+        found: list[Link] = [self, *self.others]
+        self.use(count)
+        return found[:count]
+
+    def counters(self) -> dict[str, int]:
+        """Of all queues."""
+        return summed([self.pump, *(each.pump for each in self.others)])
+
     def close(self) -> None:
         """Leave the loop; the TAP is its owner's to close."""
         self.attach(None)
         self.pump.close()
+        for each in self.others:
+            each.close()
+
+
+def summed(pumps: Sequence[Pump]) -> dict[str, int]:
+    """The counters of several pumps as one's."""
+    found: dict[str, int] = {}
+    for pump in pumps:
+        for name, count in pump.counters.items():
+            found[name] = found.get(name, 0) + count
+    return found
 
 
 class Staging(Sink):

@@ -46,8 +46,26 @@ class VifSpec:
     link: str | None = None
     mtu: int = 1500
     vlan: int = 0
+    queues: int = 1
+    """The most queues the frontend wants, and the TAPs have."""
+    max_queues: int = 0
+    """The most the backend offers; 0: as many as the frontend wants."""
+    rate: str = ""
+    """What the guest may send: the key ``rate``, "bytes,usec"; empty: as much as it likes."""
+    rx_drain_s: float = 10.0
+    """Seconds a frame waits for a guest without buffers."""
+    rx_stall_s: float = 60.0
+    """Seconds without buffers after which a guest is stalled, and its vif without carrier; 0: never."""
+    xdp_headroom: int = 0
+    """Bytes the guest wants free in front of the data in each page it gets."""
     script: str = ""
     tx_mode: Literal["copy", "map"] = "copy"
+    trusted: bool = True
+    """Whether the guest may let the backend see more than its frames; False: Linux's frontend clears its pages."""
+    frontend_profile: str = "linux"
+    """Whose frontend it is: a key of `netif.profile.FRONTENDS`."""
+    backend_profile: str = "linux"
+    """Whose backend: a key of `netif.profile.BACKENDS`."""
     frontend_features: dict[str, bool] = field(default_factory=dict)
     """What the frontend wants, by key name without ``feature-`` (``sg``, ``gso-tcpv4`` ...); absent: on."""
     backend_features: dict[str, bool] = field(default_factory=dict)

@@ -20,9 +20,11 @@ from typing import Any, Self
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.engine import observe
+from xnet.engine.check import check
 from xnet.engine.driver_domain import HANDSHAKE_S, Backend, DriverDomain
 from xnet.engine.guest import Guest, GuestVif
 from xnet.engine.lab import BridgeSpec, DomainSpec, Lab, VifSpec
+from xnet.engine.toolstack import Toolstack
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
@@ -57,6 +59,7 @@ class Machine:
         self.watcher: Watcher | None = None
         """Takes the bridges away if we are killed; only where dom0's namespace is the machine's."""
         self.stack = AsyncExitStack()
+        self.toolstack = Toolstack(self)
 
     # --- life
 
@@ -176,17 +179,25 @@ class Machine:
         guest = self.guests[spec.name] = Guest(spec, xen, fds, netlink)
         self.on_event(f"{spec.name}: domain {guest.domid} created, {spec.memory >> 20} MiB")
         for handle, vif in enumerate(spec.vifs):
-            made = await guest.add_nic(handle, vif, turn=self.turn, observe=self.observe)
-            extra = {"mtu": str(vif.mtu)}
-            if vif.link is not None:
-                extra["script"] = "/etc/xen/scripts/vif-vnic"
-            conversation = add_vif(guest.domid, handle, mac=vif.mac, bridge=vif.bridge or vif.link, extra=extra)
-            self.host.session.run(conversation)
-            made.netfront.start()
-            self.turn.kick()
+            await self.add_vif(guest, handle, vif)
         for gateway in spec.gateway:
             await netlink.add_route(gateway)
         write_sysctls(fds.net, spec.sysctl)
+
+    async def add_vif(self, guest: Guest, handle: int, spec: VifSpec) -> GuestVif:
+        """Plug a vif into a guest: its interface, and its directories, from which the drivers find each other."""
+        vif = await guest.add_nic(handle, spec, turn=self.turn, observe=self.observe)
+        extra = {"mtu": str(spec.mtu)}
+        if spec.rate:
+            extra["rate"] = spec.rate
+        if spec.link is not None:
+            extra["script"] = "/etc/xen/scripts/vif-vnic"
+        where = spec.bridge or spec.link
+        made = add_vif(guest.domid, handle, mac=spec.mac, bridge=where, trusted=spec.trusted, extra=extra)
+        self.host.session.run(made)
+        vif.netfront.start()
+        self.turn.kick()
+        return vif
 
     async def close_guests(self) -> None:
         """Stop every frontend; give all TAPs up at once, for the kernel takes its time over each."""
@@ -204,6 +215,7 @@ class Machine:
 
     def tick(self) -> None:
         """Once a second."""
+        self.host.hypervisor.tick()
         self.drivers.tick()
         self.turn.kick()
         self.timer = self.loop.call_later(1, self.tick)
@@ -244,27 +256,35 @@ class Machine:
         except TimeoutError:
             missing = self.unconnected() or [("guests", "their kernels do not see the carrier")]
         if missing:
-            raise XnetError("; ".join(f"{name}: {reason or 'no progress'}" for name, reason in missing))
+            told = [each for each in missing if each[1]] or missing  # the others were only not waited for
+            raise XnetError("; ".join(f"{name}: {reason or 'no progress'}" for name, reason in told))
 
-    def running(self) -> bool:
-        """Every kernel has seen the carriers of its devices: before that, guests drop what they should send, and a
-        bridge does not forward to a port."""
-        ports = [backend.tap.name for backend in self.drivers.backends.values() if backend.tap is not None]
-        return all(
-            guest.netlink.is_running(vif.device) for guest in self.guests.values() for vif in guest.vifs.values()
-        ) and all(self.netlink.is_running(name) for name in (*ports, *self.drivers.uplinks))
+    def running(self, only: Guest | None = None) -> bool:
+        """Every kernel has seen the carriers of its devices (or of one guest's): before that, guests drop what they
+        should send, and a bridge does not forward to a port. What has no cable in is not waited for."""
+        for guest in self.guests.values() if only is None else [only]:
+            for vif, backend in self.ends(guest):
+                port = backend.tap if backend is not None else None
+                if vif.nic.cable and not (
+                    guest.netlink.is_running(vif.device) and (port is None or self.netlink.is_running(port.name))
+                ):
+                    return False
+        return all(map(self.netlink.is_running, self.drivers.uplinks))
 
     def unconnected(self) -> list[tuple[str, str]]:
         """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""
+        return [each for guest in self.guests.values() for each in self.unconnected_of(guest)]
+
+    def unconnected_of(self, guest: Guest, handle: int | None = None) -> list[tuple[str, str]]:
+        """Those of one guest, or one of them."""
         missing = []
-        for guest in self.guests.values():
-            for vif, backend in self.ends(guest):
-                front, back = vif.netfront, backend.netback if backend else None
-                if back is None or back.state is not XenbusState.Connected or front.state is not XenbusState.Connected:
-                    where = (
-                        f"{guest.name} {vif.device} ({front.state.name}, back {back.state.name if back else 'absent'})"
-                    )
-                    missing.append((where, front.reason or (back.reason if back else "")))
+        for vif, backend in self.ends(guest):
+            if handle not in (None, vif.handle):
+                continue
+            front, back = vif.netfront, backend.netback if backend else None
+            if back is None or back.state is not XenbusState.Connected or front.state is not XenbusState.Connected:
+                where = f"{guest.name} {vif.device} ({front.state.name}, back {back.state.name if back else 'absent'})"
+                missing.append((where, front.reason or (back.reason if back else "")))
         return missing
 
     def ends(self, guest: Guest) -> Iterator[tuple[GuestVif, Backend | None]]:
@@ -300,7 +320,7 @@ class Machine:
         """A guest by name or domain id. XnetError names the guests there are."""
         guest = self.find(name)
         if guest is None:
-            raise XnetError(f"no guest {name}; there are {', '.join(self.guests)}")
+            raise XnetError(f"no guest {name}; there are {', '.join(sorted(self.guests))}")
         return guest
 
     def find(self, name: str) -> Guest | None:
@@ -317,13 +337,17 @@ class Machine:
         """Its counters."""
         return observe.statistics(self)
 
+    async def check(self) -> dict[str, Any]:
+        """What nobody accounts for."""
+        return await check(self)
+
     def namespace_fds(self, name: str) -> NamespaceFds:
         """A domain's namespaces. XnetError names the domains there are."""
         if name in (DOM0, "Domain-0", "0"):
             return self.dom0_fds
         if (guest := self.find(name)) is not None:
             return guest.fds
-        names = ", ".join([DOM0, *self.guests])
+        names = ", ".join([DOM0, *sorted(self.guests)])
         raise XnetError(f"no domain {name}; there are {names}")
 
     def console_lines(self) -> list[str]:

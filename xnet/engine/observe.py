@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.driver_domain import Backend
-from xnet.engine.edge import TapLink
+from xnet.engine.edge import TapLink, summed
 from xnet.engine.guest import Guest, GuestVif
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def describe(machine: Machine) -> dict[str, Any]:
         "bridges": [{"name": b.name, "address": list(b.address), "mtu": b.mtu} for b in lab.bridges],
         "links": [{"name": link.name, "bridge": link.bridge, "mtu": link.mtu} for link in lab.links],
         "etherstubs": [{"name": stub.name, "mtu": stub.mtu} for stub in lab.etherstubs],
-        "heap": {"pages": host.hypervisor.heap.size, "used": host.hypervisor.heap.used},
+        "heap": {
+            "pages": host.hypervisor.heap.size,
+            "used": host.hypervisor.heap.used,
+            "free": host.hypervisor.heap.room,
+        },
         "memory": {"pages": host.hypervisor.machine.nframes, "free": host.hypervisor.machine.room},
     }
 
@@ -75,10 +79,16 @@ def describe_vif(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
         "backend": backend.kind if backend else "",
         "attached": backend.attached if backend else "",
         "state": state,
+        "link": "up" if vif.nic.cable else "down",
+        "carrier": back is not None and back.carrier,
         "reason": front.reason or (back.reason if back else ""),
         "tx_mode": back.tx_mode if back else "",
-        "rx_mode": "copy",
-        "queues": 1,
+        "rx_mode": front.rx_mode,
+        "xdp_headroom": back.headroom if back else 0,
+        "rate": None if back is None or back.rate is None else dict(zip(("bytes", "usec"), back.rate, strict=True)),
+        "frontend_profile": front.profile.name,
+        "backend_profile": back.profile.name if back else "",
+        "queues": len(front.queues),
         "event_channels": len(front.ports),
         "features": {"to_backend": front.agreed(), "to_guest": back.agreed() if back else {}},
         "statistics": vif_statistics(vif, backend),
@@ -90,10 +100,17 @@ def vif_statistics(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "netfront": vif.netfront.statistics(),
         "netback": backend.netback.statistics() if backend else {},
-        "tap": dict(vif.nic.pump.counters),
+        "tap": summed(vif.nic.pumps),
     }
+    if len(vif.netfront.queues) > 1:
+        found["queues"] = {
+            str(index): {"netfront": front.counters.statistics(), "netback": back.counters.statistics()}
+            for index, (front, back) in enumerate(
+                zip(vif.netfront.queues, backend.netback.queues if backend else (), strict=False)
+            )
+        }
     if backend is not None and isinstance(backend.link, TapLink):
-        found["vif_tap"] = dict(backend.link.pump.counters)
+        found["vif_tap"] = backend.link.counters()
     if backend is not None and backend.vnic is not None:
         found["vnic"] = backend.vnic.statistics()
     return found
@@ -108,6 +125,6 @@ def statistics(machine: Machine) -> dict[str, Any]:
             for guest in by_domid(machine)
             for vif, backend in machine.ends(guest)
         },
-        "uplinks": {name: dict(uplink.pump.counters) for name, uplink in machine.drivers.uplinks.items()},
+        "uplinks": {name: uplink.counters() for name, uplink in machine.drivers.uplinks.items()},
         "xenstore": asdict(machine.host.store.statistics()),
     }

@@ -55,3 +55,11 @@ class Turn:
         """The loop gave us one."""
         self.scheduled = False
         self()
+
+
+class LoopClock:
+    """The event loop's time, for drivers (`netif.credit.Clock`)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now = loop.time
+        self.call_at = loop.call_at

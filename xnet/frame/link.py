@@ -78,6 +78,18 @@ class Link(ABC):
     def attach(self, client: Client | None) -> None:
         """Plug the guest's end in, or out with None; frames for nobody are dropped by name."""
 
+    def ways(self, count: int) -> list[Link]:
+        """The link as up to `count` links, each with frames of its own (a TAP's queues); just itself if it has no more.
+        Asked at each connect: there are so many from now on."""
+        return [self]
+
+    def carrier(self, on: bool) -> None:  # noqa: B027 (nothing is right for most)
+        """Whether frames toward the guest may get there; said when it changes. There is none at first."""
+
+    def follow(self, groups: frozenset[bytes] | None) -> None:  # noqa: B027 (nothing is right for most)
+        """The guest wants multicast of these groups only, or all of it with None. A link need not mind: the client
+        does."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Sink(ABC):

@@ -114,6 +114,18 @@ def pseudo_sum(view: memoryview, l3: int, protocol: int) -> int:
     return (int.from_bytes(addresses, "big") + protocol) % 0xFFFF
 
 
+def blank_checksum(view: memoryview, length: int) -> bool:
+    """Put the sum of its pseudo-header into a TCP frame's checksum field; False if it is not TCP over IP."""
+    place, found = transport(view, length), network(view, length)
+    if place is None or found is None or place[2] != IPPROTO_TCP:
+        return False
+    l3, l4, end = found[0], place[0], ip_end(view, length)
+    if not l4 + 20 <= end:
+        return False
+    U16.pack_into(view, l4 + 16, (pseudo_sum(view, l3, IPPROTO_TCP) + end - l4) % 0xFFFF)
+    return True
+
+
 def segment(
     frame: memoryview | bytes | bytearray, length: int, word: int, *, finish: bool = True
 ) -> list[bytearray] | None:

@@ -30,7 +30,7 @@ IFREQ_INDEX = Struct("=16si20x")  # name index, padded to sizeof(struct ifreq)
 IFREQ_FLAGS = Struct("=16sH22x")  # name flags, likewise
 SIOCGIFFLAGS = 0x8913
 SIOCGIFINDEX = 0x8933
-IFF_RUNNING = 0x40
+IFF_RUNNING, IFF_PROMISC, IFF_ALLMULTI = 0x40, 0x100, 0x200
 IFA_F_NODAD = 0x02
 
 HELP = {
@@ -121,12 +121,25 @@ class Netlink:
 
     def is_running(self, name: str) -> bool:
         """Up, with the carrier seen by the kernel (IFF_RUNNING): what is sent now leaves. By ioctl, 2 µs."""
+        return self._flags(name) & IFF_RUNNING != 0
+
+    def hears_all(self, name: str) -> bool:
+        """It was set to take all multicast, or everything (``ip link set NAME allmulticast on``, ``promisc on``)."""
+        return self._flags(name) & (IFF_PROMISC | IFF_ALLMULTI) != 0
+
+    def _flags(self, name: str) -> int:
         try:
             answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, IFREQ_FLAGS.pack(name.encode(), 0))
         except OSError as error:
             raise _refused(name, name, error.errno or 0) from error
         flags: int = IFREQ_FLAGS.unpack(answer)[1]
-        return flags & IFF_RUNNING != 0
+        return flags
+
+    async def links(self) -> dict[str, str]:
+        """The namespace's interfaces, each with the bridge it is in, or ""."""
+        found = {link["index"]: link async for link in await self._ask("", "links", self._iproute.link("dump"))}
+        names = {index: link.get_attr("IFLA_IFNAME") for index, link in found.items()}
+        return {names[index]: names.get(link.get_attr("IFLA_MASTER"), "") for index, link in found.items()}
 
     async def set_link(
         self,

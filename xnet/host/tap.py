@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterable
+from functools import partial
 from struct import Struct
 
 from ..abi.linux import tun
@@ -45,15 +46,40 @@ CREATE_HELP = {
 
 
 class Tap:
-    """One TAP. `name` is its Linux name, `fd` the engine's end: one read or write is one frame with its vnet header."""
+    """One TAP. `name` is its Linux name, `fd` the engine's end: one read or write is one frame with its vnet header.
 
-    __slots__ = ("fd", "name")
+    With several queues, `fds` are the ends of all; `fd` is the first.
+    """
 
-    def __init__(self, name: str, netns_fd: int | None = None) -> None:
+    __slots__ = ("attached", "fds", "name")
+
+    def __init__(self, name: str, netns_fd: int | None = None, queues: int = 1) -> None:
         """Create the device in the namespace (None: the caller's). Raises HostError that names the fix."""
         check_name(name)
         self.name = name
-        self.fd = open_in_netns(netns_fd, lambda: _create(name))
+        self.attached = queues
+        self.fds: list[int] = []
+        more = tun.IFF_MULTI_QUEUE if queues > 1 else 0
+        try:
+            for index in range(queues):
+                create = partial(_create, name, more if index else more | IFF_TUN_EXCL)
+                self.fds.append(open_in_netns(netns_fd, create))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def fd(self) -> int:
+        """The first queue's; -1 when it is closed."""
+        return self.fds[0] if self.fds else -1
+
+    def use_queues(self, count: int) -> None:
+        """Let the kernel use the first `count` queues and no others."""
+        for index in range(len(self.fds)):
+            if (index < count) != (index < self.attached):
+                way = tun.IFF_ATTACH_QUEUE if index < count else tun.IFF_DETACH_QUEUE
+                self._ioctl("TUNSETQUEUE", tun.TUNSETQUEUE, IFREQ.pack(b"", way), self.fds[index])
+        self.attached = min(count, len(self.fds))
 
     def __repr__(self) -> str:
         return f"<Tap {self.name} fd {self.fd}>"
@@ -73,14 +99,15 @@ class Tap:
         self._ioctl("TUNSETCARRIER", tun.TUNSETCARRIER, int(on).to_bytes(4, "little"))
 
     def close(self) -> None:
-        """Give the descriptor up, and with it the device; waits for the kernel, see `close_taps`. Twice is allowed."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        """Give the descriptors up, and with them the device; waits for the kernel, see `close_taps`. Twice is
+        allowed."""
+        fds, self.fds = self.fds, []
+        for fd in fds:
             os.close(fd)
 
-    def _ioctl(self, call: str, request: int, argument: int | bytes) -> None:
+    def _ioctl(self, call: str, request: int, argument: int | bytes, fd: int = -1) -> None:
         try:
-            fcntl.ioctl(self.fd, request, argument)
+            fcntl.ioctl(self.fd if fd < 0 else fd, request, argument)
         except OSError as error:
             raise HostError(
                 f"{self.name}: {call}: {error.strerror}",
@@ -108,12 +135,12 @@ def check_name(name: str) -> None:
         )
 
 
-def _create(name: str) -> int:
+def _create(name: str, more: int) -> int:
     try:
         fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _host_error(error, DEVICE, "open", OPEN_HELP) from error
-    flags = tun.IFF_TAP | tun.IFF_NO_PI | tun.IFF_VNET_HDR | IFF_TUN_EXCL
+    flags = tun.IFF_TAP | tun.IFF_NO_PI | tun.IFF_VNET_HDR | more
     try:
         fcntl.ioctl(fd, tun.TUNSETIFF, IFREQ.pack(name.encode(), flags))
         fcntl.ioctl(fd, tun.TUNSETVNETHDRSZ, VNET_HDR_SIZE.to_bytes(4, "little"))

@@ -5,10 +5,12 @@
     hypervisor   makes and buries domains; heap, console, accounts
     domain       one domain: its window, its guest kernel's little helpers, its side of `api.Xen`
     grants       a domain's grant table: entries in shared pages, pins, maptrack     (xen/common/grant_table.c)
-    grantops     map, unmap, copy between two domains' tables
+    grantops     map, unmap, copy, transfer between two domains' tables
     copier       the copies that are plainly right, in C
     ports        event channels, 2-level                                             (xen/common/event_channel.c)
     runqueue     domains with events waiting; never one inside another
+    heap         the hypervisor's own frames
+    reservation  the frames a domain owns, as it gives some up and gets others       (xen/common/memory.c)
     console      the console ring
 
 Who owns what. Grant table frames and shared_info pages come from the hypervisor's heap and are mapped into the domain's
@@ -18,14 +20,14 @@ there counts; what it keeps to itself is who uses which frame now, so that pokin
 In which order. A batch of copies that are all plainly right is checked first and done as few memory copies as the
 machine addresses allow, any other one op by op by Xen's rules; the effect is that of the ops one after another. A
 mapping is remapped first and counted then; an unmapping is remapped first and the page let go then, so no freed frame
-is ever in a window. `send` sets a bit and queues the domain; the handler runs later, from `step`, after its pending bit
-was cleared.
+is ever in a window. A transferred frame leaves the giver's window before its grant says that it has come. `send` sets a
+bit and queues the domain; the handler runs later, from `step`, after its pending bit was cleared.
 
 What can go wrong. Every refusal is Xen's own status, per element of a batch, or a HypercallError with Xen's errno by
 name. A handler that raises is reported and the next one runs. A domain that dies while others have its pages
 mapped is a zombie until they let go: its frames are neither freed nor given to anyone.
 
-Not here. Version 2 entries, transfer, VIRQs and IPIs, FIFO event channels: netif on a PV host of that time needs none.
+Not here. Version 2 entries, VIRQs and IPIs, FIFO event channels: netif on a PV host of that time needs none.
 """
 
 from xnet.hv.api import Capabilities, CopyOp, Mapping, Xen

@@ -58,6 +58,19 @@ class Xen(ABC):
     def free_pages(self, addr: int, count: int) -> None:
         """Give pages back to the domain's allocator; they must not be granted any more."""
 
+    @abstractmethod
+    def decrease_reservation(self, addr: int, count: int) -> int:
+        """Give the frames under own pages back to the hypervisor: how many there were. The pages stay ours, and show
+        nothing; those that somebody else has mapped stay as they are."""
+
+    @abstractmethod
+    def increase_reservation(self, count: int) -> list[int]:
+        """Up to `count` frames from the hypervisor's heap, as many as it has, under no page yet."""
+
+    @abstractmethod
+    def release_frames(self, frames: list[int]) -> None:
+        """Give such frames back. HypercallError EINVAL when they are not ours, or under a page."""
+
     # --- grants given
     @abstractmethod
     def alloc_grefs(self, count: int) -> int:
@@ -79,6 +92,15 @@ class Xen(ABC):
     def end_grant(self, first: int, entries: bytes | memoryview) -> bool:
         """Take those entries out; False, and nothing done, while any of them is in use by the other end."""
 
+    @abstractmethod
+    def prepare_transfers(self, domid: int, count: int) -> bytes:
+        """Ready-made entries (8 bytes each) that let `domid` give us `count` frames."""
+
+    @abstractmethod
+    def end_transfers(self, first: int, addr: int, count: int) -> list[int]:
+        """Take such entries out, and put the frame that each brought under an own page, from `addr` on: which of them
+        (0 to count - 1) brought none. Their pages show nothing."""
+
     # --- grants used
     @abstractmethod
     def map_grants(self, domid: int, refs: Sequence[int], *, readonly: bool) -> list[Mapping | int]:
@@ -91,6 +113,11 @@ class Xen(ABC):
     @abstractmethod
     def copy_grants(self, ops: list[CopyOp]) -> list[int] | None:
         """Run copies in order. None when all went well, else a GNTST status for each."""
+
+    @abstractmethod
+    def transfer(self, addrs: list[int], frames: list[int], domid: int, refs: list[int]) -> list[int]:
+        """Give `domid` the frames under own pages, at transfer grants of its; `frames` take their place. A GNTST status
+        each: after GNTST_bad_page the page is still ours and the replacement was not used."""
 
     # --- event channels
     @abstractmethod
@@ -122,5 +149,5 @@ class Xen(ABC):
         """Let them through, the held one at once."""
 
     @abstractmethod
-    def console(self, text: str) -> None:
-        """A line for the hypervisor's console ring (HYPERVISOR_console_io)."""
+    def console(self, text: str, *, limited: bool = False) -> None:
+        """A line for the hypervisor's console ring (HYPERVISOR_console_io); `limited`: not more than some a second."""

@@ -32,9 +32,11 @@ from xnet.abi.xen.grant_table import (
     GRANT_ENTRY_V1,
     GNTST_no_space,
     GNTST_okay,
+    GTF_accept_transfer,
     GTF_permit_access,
     GTF_reading,
     GTF_readonly,
+    GTF_transfer_completed,
     GTF_writing,
 )
 from xnet.errors import HypercallError
@@ -42,7 +44,7 @@ from xnet.hv.api import Capabilities, CopyOp, Mapping, Xen
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
 from xnet.hv.ports import BITMAP, Ports, PortTable
-from xnet.mem import Machine, Physmap, Pool
+from xnet.mem import NO_FRAME, Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 from xnet.mem.view import View
 
@@ -70,7 +72,7 @@ class Hypercalls(Protocol):
     def setup_table(self, domain: Domain, nr_frames: int) -> None:
         """GNTTABOP_setup_table: let the domain's table have that many frames, mapped into its window."""
 
-    def console_write(self, text: str, domid: int | None = None) -> None: ...
+    def console_write(self, text: str, domid: int | None = None, *, limited: bool = False) -> None: ...
 
     def report(self, domid: int, error: Exception) -> None: ...
 
@@ -90,6 +92,7 @@ class Domain(Xen):
         self.physmap = physmap
         self.window = physmap.window.view
         self.grant_table = table
+        self.reservation = table.reservation
         self.shared_info_pfn = pages
         self.grant_table_pfn = pages + 1
         self.store_addr: int | None = None
@@ -97,7 +100,7 @@ class Domain(Xen):
         self.console_addr: int | None = None
         """Address of the console ring page, granted to dom0 by reference 0; dom0 itself has none."""
         foreign = pages + 1 + table.max_frames
-        self.capabilities = Capabilities(map=True, flip=False, max_mapped=len(physmap.mfn) - foreign)
+        self.capabilities = Capabilities(map=True, flip=True, max_mapped=len(physmap.mfn) - foreign)
         self._hypervisor = hypervisor
         self._grants = hypervisor.grants
         self._ports = hypervisor.ports
@@ -133,6 +136,9 @@ class Domain(Xen):
         pfn = self._own.take(count)
         if pfn is None:
             raise HypercallError("ENOMEM", f"{self.name}: {count} pages in a row, {self._own.room} left in all")
+        if NO_FRAME in self.physmap.mfn[pfn : pfn + count] and not self.reservation.fill(pfn, count):
+            self._own.give(pfn, count)
+            raise HypercallError("ENOMEM", f"{self.name}: {count} pages, some given up, and the heap has none for them")
         done = pfn
         try:
             for first, n in runs_of(list(self.physmap.mfn[pfn : pfn + count])):
@@ -152,6 +158,24 @@ class Domain(Xen):
     def pages_used(self) -> int:
         """Own pages out of the allocator."""
         return self._own.used
+
+    def decrease_reservation(self, addr: int, count: int) -> int:
+        """See `api.Xen`."""
+        self._alive()
+        return self.reservation.decrease(addr >> PAGE_SHIFT, count)
+
+    def increase_reservation(self, count: int) -> list[int]:
+        """See `api.Xen`. What cannot be had is on the console."""
+        self._alive()
+        frames = self.reservation.increase(count)
+        if len(frames) < count and not self.reservation.full:
+            what = f"memory: d{self.domid} got {len(frames)} of {count} pages: the heap is used up"
+            self._hypervisor.console_write(what, limited=True)
+        return frames
+
+    def release_frames(self, frames: list[int]) -> None:
+        """See `api.Xen`."""
+        self.reservation.give_up(frames)
 
     # --- grants given
     def alloc_grefs(self, count: int) -> int:
@@ -207,6 +231,27 @@ class Domain(Xen):
         self._entries.write(start, bytes(size))
         return True
 
+    def prepare_transfers(self, domid: int, count: int) -> bytes:
+        """See `api.Xen`."""
+        return GRANT_ENTRY_V1.pack(GTF_accept_transfer, domid, 0) * count
+
+    def end_transfers(self, first: int, addr: int, count: int) -> list[int]:
+        """See `api.Xen`. A frame that the host will not map goes back to the heap."""
+        entries = memoryview(self._entries.read(first * ENTRY, count * ENTRY)).cast("I")
+        self._entries.write(first * ENTRY, bytes(count * ENTRY))
+        brought = [i for i in range(count) if entries[2 * i] & GTF_transfer_completed]
+        pfn, none = addr >> PAGE_SHIFT, set(range(count)).difference(brought)
+        for start, n in runs_of(brought):
+            frames = list(entries[2 * start + 1 : 2 * (start + n) : 2])
+            try:
+                self.reservation.place(pfn + start, frames)
+            except HypercallError as error:
+                self.console(f"transfer: {error}", limited=True)
+                now = self.physmap.mfn[pfn + start : pfn + start + n]
+                none.update(start + i for i in range(n) if now[i] != frames[i])
+                self.reservation.give_up(sorted(self.reservation.loose.intersection(frames)))
+        return sorted(none)
+
     # --- grants used
     def map_grants(self, domid: int, refs: Sequence[int], *, readonly: bool) -> list[Mapping | int]:
         """See `api.Xen`. GNTST_no_space for all when the area for foreign pages has no such run."""
@@ -239,6 +284,12 @@ class Domain(Xen):
         self._alive()
         self.grant_table.hypercalls += 1
         return self._grants.copy(self.grant_table, ops)
+
+    def transfer(self, addrs: list[int], frames: list[int], domid: int, refs: list[int]) -> list[int]:
+        """See `api.Xen`."""
+        self._alive()
+        pfns = [addr >> PAGE_SHIFT for addr in addrs]
+        return self._grants.transfer(self.grant_table, pfns, frames, domid, refs)
 
     # --- event channels
     def alloc_unbound(self, remote: int) -> int:
@@ -316,9 +367,9 @@ class Domain(Xen):
                     ready = now & ~mask[word]
         return done
 
-    def console(self, text: str) -> None:
+    def console(self, text: str, *, limited: bool = False) -> None:
         """See `api.Xen`."""
-        self._hypervisor.console_write(text, self.domid)
+        self._hypervisor.console_write(text, self.domid, limited=limited)
 
     def __repr__(self) -> str:
         return f"<Domain {self.domid} {self.name} {self.state.value}>"

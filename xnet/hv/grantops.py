@@ -1,11 +1,11 @@
-"""Grant hypercalls: map, unmap, copy, query_size, between the tables of two domains.
+"""Grant hypercalls: map, unmap, copy, transfer, query_size, between the tables of two domains.
 
 Each element of a batch has its own GNTST status, and they run in order. Source: xen/common/grant_table.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
@@ -21,11 +21,11 @@ from xnet.abi.xen.grant_table import (
     GNTST_okay,
     GNTST_permission_denied,
 )
-from xnet.errors import HostError
+from xnet.errors import HostError, HypercallError
 from xnet.hv.api import COPY_RUN, CopyOp
 from xnet.hv.copier import Copier, Table
 from xnet.hv.grants import GrantTable, Tracked
-from xnet.mem import Machine
+from xnet.mem import NO_FRAME, Machine
 
 MAX_RUN: Final = 256
 """Most pages of a COPY_RUN, so that a wrong length costs no more than a table's frame. `_copier.c` has it, too."""
@@ -122,6 +122,52 @@ class GrantOps:
         caller.unmaps += len(gone)
         return results
 
+    def transfer(
+        self, caller: GrantTable, pfns: Sequence[int], frames: list[int], domid: int, refs: Sequence[int]
+    ) -> list[int]:
+        """Give the frames under own pages to `domid`, by transfer grants of its; loose `frames` take their place.
+
+        A GNTST status each. After GNTST_bad_page the page is as it was, and its replacement still loose. After any
+        other refusal the frame is the caller's no more, but the heap's, as Xen has it. HypercallError EINVAL for
+        replacements that are not loose, or not as many as pages.
+        """
+        caller.hypercalls += 1
+        own, table = caller.reservation, self.tables.get(domid)
+        if len(frames) != len(pfns):
+            raise HypercallError("EINVAL", f"d{caller.domid}: {len(pfns)} pages to give, {len(frames)} to replace them")
+        book = caller.physmap.mfn
+        going = [book[pfn] if 0 <= pfn < own.pages else NO_FRAME for pfn in pfns]
+        may = [self._may_go(caller, mfn) for mfn in going]
+        for start, end in stretches(pfns, may):
+            try:
+                own.place(pfns[start], frames[start:end])
+            except HypercallError as error:
+                if error.status != "ENOMEM":
+                    raise
+        results = []
+        for mfn, ref, stealable in zip(going, refs, may, strict=True):
+            if not stealable or mfn not in own.loose:
+                results.append(GNTST_bad_page)
+                continue
+            status = GNTST_okay
+            if table is None:
+                status = GNTST_bad_domain
+            elif table.reservation.full or not table.complete(ref, caller.domid, mfn):
+                status = GNTST_general_error
+            if table is None or status:
+                own.give_up([mfn])
+            else:
+                own.send(mfn)
+                self._machine.owner[mfn] = domid
+                table.reservation.receive(mfn)
+            results.append(status)
+        return results
+
+    def _may_go(self, caller: GrantTable, mfn: int) -> bool:
+        """Whether a frame is the caller's own, has memory, and nobody else has it mapped."""
+        machine = self._machine
+        return mfn < machine.nframes and machine.owner[mfn] == caller.domid and not machine.mapped(mfn)
+
     def query_size(self, caller: GrantTable, domid: int) -> tuple[int, int, int]:
         """(nr_frames, max_nr_frames, status) of a domain's table; only dom0 may ask about others."""
         table = caller if domid == DOMID_SELF else self.tables.get(domid)
@@ -204,3 +250,13 @@ class GrantOps:
         if mfn >= self._machine.nframes or self._machine.owner[mfn] != caller.domid:
             return GNTST_bad_page
         return mfn
+
+
+def stretches(pfns: Sequence[int], chosen: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """(start, end) of every run of places whose pages are chosen and neighbours."""
+    start = 0
+    for i in range(1, len(pfns) + 1):
+        if i == len(pfns) or not (chosen[i] and chosen[i - 1] and pfns[i] == pfns[i - 1] + 1):
+            if chosen[start]:
+                yield start, i
+            start = i

@@ -16,13 +16,17 @@ from xnet.abi.xen.grant_table import (
     GNTST_bad_gntref,
     GNTST_bad_page,
     GNTST_general_error,
+    GTF_accept_transfer,
     GTF_permit_access,
     GTF_reading,
     GTF_readonly,
+    GTF_transfer_committed,
+    GTF_transfer_completed,
     GTF_type_mask,
     GTF_writing,
 )
 from xnet.hv.copier import Table
+from xnet.hv.reservation import Reservation
 from xnet.mem import Machine, Physmap, Window
 
 GTF_sub_page: Final = 0x100
@@ -59,10 +63,18 @@ class GrantTable:
     """
 
     def __init__(
-        self, domid: int, machine: Machine, physmap: Physmap, own: Window, max_frames: int, maptrack: int
+        self,
+        domid: int,
+        machine: Machine,
+        physmap: Physmap,
+        reservation: Reservation,
+        own: Window,
+        max_frames: int,
+        maptrack: int,
     ) -> None:
         self.domid = domid
         self.physmap = physmap
+        self.reservation = reservation
         self.max_frames = max_frames
         self.frames: list[int] = []
         self.entries = 0
@@ -128,6 +140,15 @@ class GrantTable:
             clear |= GTF_reading
         if clear:
             self.words[2 * ref] &= ~clear
+
+    def complete(self, ref: int, domid: int, frame: int) -> bool:
+        """Accept a frame of `domid`'s by a transfer grant, whose entry names it from now on; False when this is no such
+        grant, or has had its frame."""
+        if not 0 <= ref < self.entries or self.words[2 * ref] != GTF_accept_transfer | domid << 16:
+            return False
+        self.words[2 * ref + 1] = frame
+        self.words[2 * ref] |= GTF_transfer_committed | GTF_transfer_completed
+        return True
 
     def close(self) -> list[int]:
         """Forget the mapping of the entries; the frames, for the heap to take back."""

@@ -6,19 +6,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from xnet.abi.xen import DOMID_FIRST_RESERVED, PAGE_SIZE
+from xnet.abi.xen import DOMID_FIRST_RESERVED
 from xnet.errors import HostError, HypercallError
 from xnet.hv.console import Console
 from xnet.hv.domain import Domain, DomainState
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
+from xnet.hv.heap import DOMID_XEN, Heap
 from xnet.hv.ports import Ports, PortTable
+from xnet.hv.reservation import Reservation
 from xnet.hv.runqueue import RunQueue, Vcpu
-from xnet.mem import FREE, NO_FRAME, Backing, Machine, Physmap, Pool
+from xnet.mem import FREE, NO_FRAME, Backing, Machine, Physmap
 from xnet.mem.machine import runs_of
-
-DOMID_XEN = 0x7FF2
-"""Owner of the hypervisor's own frames. Source: public/xen.h."""
 
 MAX_GRANT_FRAMES = 64
 MIN_PAGES = 2
@@ -33,6 +32,7 @@ class DomainStatistics:
     name: str
     state: str
     pages: int
+    pages_owned: int
     pages_used: int
     grant_frames: int
     grants_in_use: int
@@ -43,6 +43,10 @@ class DomainStatistics:
     bytes_copied: int
     maps: int
     unmaps: int
+    frames_increased: int
+    frames_decreased: int
+    frames_given: int
+    frames_received: int
     events_sent: int
     events_coalesced: int
     events_held: int
@@ -76,8 +80,7 @@ class Hypervisor:
         """Destroyed, but others still have pages of theirs mapped."""
         self._console = Console(console_size)
         self._report = report
-        [(first, _)] = self.machine.alloc(DOMID_XEN, heap_pages)
-        self.heap = Pool(first, heap_pages)
+        self.heap = Heap(self.machine, heap_pages)
         self._last_domid = -1
 
     # --- domains
@@ -127,6 +130,17 @@ class Hypervisor:
         domain.shutdown_reason = reason
         self._console.write(f"d{domid}: {domain.name} shut down: {reason}")
 
+    def resume(self, domid: int) -> None:
+        """Let a domain that suspended itself run again (XEN_DOMCTL_resumedomain). HypercallError ESRCH; EINVAL for one
+        that did not."""
+        domain = self._domain(domid)
+        if domain.state is not DomainState.SHUTDOWN or domain.shutdown_reason != "suspend":
+            raise HypercallError("EINVAL", f"{domain.name} is not suspended")
+        domain.state = DomainState.RUNNING
+        domain.shutdown_reason = ""
+        self._console.write(f"d{domid}: {domain.name} resumed")
+        self.ports.select_all(domid)
+
     def destroy_domain(self, domid: int) -> None:
         """Take everything from a domain. What others have mapped of it stays until they unmap it; it is a zombie then.
 
@@ -143,10 +157,11 @@ class Hypervisor:
         del self.domains[domid]
         self.grants.remove(domid)
         self.zombies[domid] = domain
-        own = [mfn for mfn in domain.physmap.mfn[: domain.pages] if mfn != NO_FRAME]
+        own = [mfn for mfn in domain.physmap.mfn[: domain.pages] if mfn != NO_FRAME] + sorted(domain.reservation.loose)
         domain.physmap.window.close()
         for first, n in runs_of(own):
             self.machine.release(domid, first, n)
+        self.heap.settle(domain.pages - domain.reservation.total)
         self._console.write(f"d{domid}: {domain.name} destroyed")
         if table.active:
             self._console.write(f"d{domid}: zombie, {len(table.active)} of its grants are still in use")
@@ -173,7 +188,7 @@ class Hypervisor:
             what = f"d{domain.domid}: {nr_frames} grant table frames, the heap has {self.heap.room} pages left"
             raise HypercallError("ENOMEM", what)
         while len(table.frames) < nr_frames:
-            mfn = self.heap_alloc()
+            mfn = self.heap.alloc()
             pfn = domain.grant_table_pfn + len(table.frames)
             try:
                 domain.physmap.place(pfn, mfn)
@@ -183,12 +198,19 @@ class Hypervisor:
                     domain.physmap.clear(pfn)
                     raise
             except HostError as error:
-                self.heap_free(mfn)
+                self.heap.free(mfn)
                 raise HypercallError("ENOMEM", f"d{domain.domid}: grant table: {error}") from error
 
-    def console_write(self, text: str, domid: int | None = None) -> None:
+    def console_write(self, text: str, domid: int | None = None, *, limited: bool = False) -> None:
         """Write on the console ring, for a domain or for the hypervisor itself."""
-        self._console.write(text, domid)
+        if limited:
+            self._console.limited(text, domid)
+        else:
+            self._console.write(text, domid)
+
+    def tick(self) -> None:
+        """Once a second."""
+        self._console.tick()
 
     def console_lines(self) -> list[str]:
         """The console ring, oldest line first."""
@@ -199,25 +221,6 @@ class Hypervisor:
         self._console.write(f"d{domid}: {type(error).__name__}: {error}")
         if self._report is not None:
             self._report(domid, error)
-
-    # --- heap
-    def heap_alloc(self) -> int:
-        """A zeroed frame of the hypervisor's own. HypercallError ENOMEM."""
-        mfn = self.heap.take(1)
-        if mfn is None:
-            raise HypercallError("ENOMEM", f"the hypervisor's heap of {self.heap.size} pages is used up")
-        try:
-            fresh = self.machine.populate(DOMID_XEN, mfn, 1)
-        except HypercallError:
-            self.heap.give(mfn, 1)
-            raise
-        if not fresh:
-            self.machine.page(mfn)[:] = bytes(PAGE_SIZE)
-        return mfn
-
-    def heap_free(self, mfn: int) -> None:
-        """Take a heap frame back."""
-        self.heap.give(mfn, 1)
 
     # --- accounts
     def statistics(self) -> list[DomainStatistics]:
@@ -236,6 +239,9 @@ class Hypervisor:
         heap = sum(1 + len(domain.grant_table.frames) for domain in (*self.domains.values(), *self.zombies.values()))
         if self.heap.used != heap:
             found.append(f"{self.heap.used} heap pages out, {heap} accounted for")
+        lent = sum(domain.reservation.total - domain.pages for domain in self.domains.values()) - self.heap.owed
+        if self.heap.used + self.heap.room + lent != self.heap.size:
+            found.append(f"heap: {self.heap.used} used, {self.heap.room} free, {lent} lent, of {self.heap.size}")
         if 0 in self.domains:
             now = self._statistics_of(self.domains[0])
             for what in ("pages_used", "grants_in_use", "mappings", "ports"):
@@ -264,10 +270,12 @@ class Hypervisor:
         for first, n in runs:
             physmap.place(pfn, first, n)
             pfn += n
-        info = self.heap_alloc()
-        undo.callback(self.heap_free, info)
+        info = self.heap.alloc()
+        undo.callback(self.heap.free, info)
         physmap.place(pages, info)
-        table = GrantTable(domid, machine, physmap, backing.window(MAX_GRANT_FRAMES), MAX_GRANT_FRAMES, map_pages)
+        reservation = Reservation(domid, pages, physmap, self.heap)
+        own = backing.window(MAX_GRANT_FRAMES)
+        table = GrantTable(domid, machine, physmap, reservation, own, MAX_GRANT_FRAMES, map_pages)
         undo.callback(self._free_table, table)
         domain = Domain(self, domid, name, physmap, pages, table)
         ports = PortTable(domid, machine.page(info), Vcpu(domain.upcall))
@@ -279,12 +287,12 @@ class Hypervisor:
     def _released(self, table: GrantTable) -> None:
         """The last that held a dead domain is gone: free what was kept for it."""
         domain = self.zombies.pop(table.domid)
-        self.heap_free(domain.physmap.mfn[domain.shared_info_pfn])
+        self.heap.free(domain.physmap.mfn[domain.shared_info_pfn])
         self._free_table(table)
 
     def _free_table(self, table: GrantTable) -> None:
         for mfn in table.close():
-            self.heap_free(mfn)
+            self.heap.free(mfn)
 
     def _new_domid(self, wanted: int | None) -> int:
         """The wanted domid, or the next after the last one given, round and round, but none that is in use."""
@@ -313,6 +321,7 @@ class Hypervisor:
             name=domain.name,
             state=domain.state.value,
             pages=domain.pages,
+            pages_owned=domain.reservation.total,
             pages_used=domain.pages_used,
             grant_frames=len(table.frames),
             grants_in_use=len(table.active),
@@ -323,6 +332,10 @@ class Hypervisor:
             bytes_copied=table.copying.bytes_copied,
             maps=table.maps,
             unmaps=table.unmaps,
+            frames_increased=domain.reservation.increased,
+            frames_decreased=domain.reservation.decreased,
+            frames_given=domain.reservation.given,
+            frames_received=domain.reservation.received,
             events_sent=ports.sent,
             events_coalesced=ports.coalesced,
             events_held=ports.held,

@@ -39,7 +39,10 @@ class Vnic(Port):
         self.joined: set[bytes] = set()
         self.ipackets = self.rbytes = self.opackets = self.obytes = 0
         self.counters = dict.fromkeys(("oerrors", "txerrors", "no_client"), 0)
+        self.up = True
+        """Its link state; down, it has no client."""
         self._client: Client | None = None
+        self._attached: Client | None = None
         self._switch = switch
         switch.add(self)
         self._open = True
@@ -73,7 +76,18 @@ class Vnic(Port):
 
     def attach(self, client: Client | None) -> None:
         """Plug the guest's end in, or out with None."""
-        self._client = client
+        self._attached = client
+        self._client = client if self.up else None
+
+    def carrier(self, on: bool) -> None:
+        """The link state: down, frames for the client are for nobody."""
+        self.up = on
+        self.attach(self._attached)
+
+    def follow(self, groups: frozenset[bytes] | None) -> None:
+        """The groups the guest is in: the switch delivers no others. None: it is in all of them."""
+        self.all_multicast = groups is None
+        self.joined = set(groups or ())
 
     def join(self, group: bytes) -> None:
         """Take a multicast group's frames; needed only without `all_multicast`."""
@@ -85,7 +99,7 @@ class Vnic(Port):
 
     def close(self) -> None:
         """Leave the switch; the address is free again."""
-        self._client = None
+        self.attach(None)
         if self._open:
             self._open = False
             self._switch.remove(self)

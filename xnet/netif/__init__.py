@@ -3,13 +3,16 @@
 Where what is. `gather` turns tx slots into packets and `scatter` frames into rx slots, on the backend's side;
 `posted` turns frames into tx slots and `assemble` rx slots into frames, on the frontend's: these are the rules, and
 `slots` has them by the burst, in C. `front_queue` and `back_queue` are the two ends of the data path;
+`front_flip` is the former with page flipping, `front_bounced` for a backend that is not trusted, `shaped` (with its
+`blocks`) as frontends other than Linux's have it; `profile` says what these, and old backends, are like.
 `transport` holds the strategies by which bytes cross. `front` (netfront) and `back` (netback) are the devices: the
 handshake in xenstore that makes and unmakes a queue, `device` what they have in common, `features` what is agreed,
 `counters` what is counted.
 
 Who owns what. The frontend owns the ring pages, the buffers and the event channels; the backend maps the rings and
 binds the channels while connected. A tx page is granted from request to response, an rx page from posting to response;
-a burst's pages all at once. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's
+a burst's pages all at once. Where pages are flipped, a posted buffer is a page the guest has given up, and what it gets
+with the response is another. A frame fetched from a guest lies in the backend's arena (copy) or still in the guest's
 page (map) for as long as the chain is lent.
 
 Why a packet is handed on before it is answered: the frame is what somebody waits for, the answer is paperwork; and a

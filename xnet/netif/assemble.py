@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from xnet.abi.linux.netif import XEN_NETIF_EXTRA_TYPE_XDP
 from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
@@ -17,6 +18,7 @@ from xnet.abi.xen.netif import (
     RX_SLOT_SIZE,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
     XEN_NETIF_MAX_TX_SIZE,
@@ -30,6 +32,8 @@ from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIF
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
 assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
+HARMLESS: Final = (XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_TYPE_XDP)
+"""Extras that change nothing: a flow's hash, which nobody asks for; headroom, which each slot's offset says."""
 GSO_TYPES: Final = (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6)
 FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""
@@ -86,6 +90,6 @@ def read_extras(data: bytes, at: int, count: int) -> tuple[int, int]:
         more = bool(flags & XEN_NETIF_EXTRA_FLAG_MORE)
         if kind == XEN_NETIF_EXTRA_TYPE_GSO and size and gso_type in GSO_TYPES:
             gso |= gso_type << GSO_TYPE_SHIFT | size << GSO_SIZE_SHIFT
-        else:
+        elif kind not in HARMLESS:
             gso = -1
     return at, gso

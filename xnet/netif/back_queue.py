@@ -1,8 +1,9 @@
 """The backend's end of one queue: a tx ring to drain, an rx ring to fill.
 
 tx (away from the guest): gather whole packets, fetch them in one batch of grant operations, hand the chain to the
-link, answer every request. rx (toward the guest): copy frames into the pages the guest posted, all slots of a packet
-published at once. What does not fit waits in `waiting`, within a bound and an age, and is dropped by name past them.
+link, answer every request. rx (toward the guest): copy frames into the pages the guest posted, or flip pages for them,
+all slots of a packet published at once. What does not fit waits in `waiting`, within a bound and an age, and is dropped
+by name past them.
 
 Work stops by itself: no requests, or no room on the link. A guest cannot keep the others waiting: it does not run
 before this end returns, so there is at most one ringful to do.
@@ -16,26 +17,26 @@ from struct import Struct
 from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
-from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_RSP_ERROR
-from xnet.frame import MOST_PAGES, Chain, Client, Frame, Frames, Link, own
+from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
+from xnet.frame import Chain, Client, Frame, Frames, Link, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
-from xnet.hv.api import CopyOp, Xen
+from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
+from xnet.netif.credit import Clock, Credit
 from xnet.netif.gather import Packet, guarded, responses, take
-from xnet.netif.posted import slots_of
-from xnet.netif.slots import Scatter
-from xnet.netif.transport import CopyDeliver, CopyFetch, Failure, MapFetch
+from xnet.netif.patience import Patience
+from xnet.netif.repair import needs_repair, repaired
+from xnet.netif.transport import CopyFetch, Deliver, Failure, MapFetch
 from xnet.ring import BackRing, RingError
 
 TX_BURST: Final = 64
 """Packets taken off a tx ring in one go."""
 WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
-WAITING_TICKS: Final = 10
-"""Ticks (seconds) a frame waits before it is dropped: Linux's rx_drain_timeout_msecs."""
-MOST_SLOTS: Final = MOST_PAGES + 1
-"""Of a frame: its pages and the GSO extra."""
+WAITING_ROOM: Final = WAITING_BYTES // PAGE_SIZE
+MOST_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 2
+"""Of a frame: its pages, some of them short for headroom, and two extras."""
 STATUS: Final = Struct("<h")
 STATUS_AT: Final = 6
 """Where the status is in an rx response."""
@@ -47,38 +48,46 @@ class BackQueue(Client):
     def __init__(
         self,
         xen: Xen,
-        domid: int,
         tx: BackRing,
         rx: BackRing,
         *,
         link: Link,
         fetcher: CopyFetch | MapFetch,
+        deliverer: Deliver,
         arena: Arena,
         accepts: Accepts,
         tx_port: int,
         rx_port: int,
         fail: Callable[[str], None],
         counters: Counters,
-        notified: bool = True,
+        patience: Patience,
+        carrier: Callable[[], None] = lambda: None,
+        regroup: Callable[[bytes], bool] | None = None,
     ) -> None:
-        """`notified`: the frontend says when it posts buffers (feature-rx-notify); else frames hardly wait for it."""
+        """`carrier` is called when the queue stalls, or does no longer: see `patience`.
+        `regroup` is told what a multicast filter's dummies say (`Groups.change`); None: there is no filter."""
         self.xen = xen
         self.fail = fail
         self.tx_ring = tx
         self.rx_ring = rx
         self.link = link
         self.fetcher = fetcher
-        self.deliverer = CopyDeliver(xen)
-        self.scatter = Scatter(domid)
+        self.deliverer = deliverer
         self.arena = arena
         self.accepts = accepts
         self.tx_port = tx_port
         self.rx_port = rx_port
         self.counters = counters
-        self.waiting: deque[tuple[int, bytes, int]] = deque()
+        self.regroup = regroup
+        self.credit: Credit | None = None
+        """How much the guest may send; None: as much as it likes."""
+        self.waiting: deque[tuple[int, bytes, float]] = deque()
+        """Word, frame, and when it has waited too long."""
         self.waiting_bytes = 0
-        self.ticks = 0
-        self.patience = WAITING_TICKS if notified else 0
+        self.patience = patience
+        self.carrier = carrier
+        patience.drained = guarded(self.drain, fail)
+        patience.checked = guarded(self.check, fail)
 
     # --- tx: away from the guest
 
@@ -89,7 +98,8 @@ class BackQueue(Client):
         while available:
             if not self.link.room():
                 return  # the link says when it has room: link_ready
-            self.tx_burst(available)
+            if not self.tx_burst(available):
+                return  # out of credit: its timer goes on
             available = ring.final_check_requests()
 
     def on_both(self) -> None:
@@ -101,10 +111,14 @@ class BackQueue(Client):
         """The link, once without room, has it again."""
         guarded(self.on_tx, self.fail)()
 
-    def tx_burst(self, available: int) -> None:  # hot
-        """Take up to TX_BURST whole packets, as many as the staging memory holds."""
+    def tx_burst(self, available: int) -> bool:  # hot
+        """Take up to TX_BURST whole packets, as many as the staging memory holds; False when there is no credit."""
         ring, fetcher = self.tx_ring, self.fetcher
         data = ring.peek_requests(available)
+        if self.credit is not None:
+            data = self.credit.afford(data, TX_BURST)
+            if not data:
+                return False
         mark = self.arena.mark()
         chain = Chain(self.xen.window, (), fetcher.bring)
         room = self.arena.free() >> 1  # the other half is for what this burst causes further on
@@ -112,7 +126,11 @@ class BackQueue(Client):
         if not slots:
             packets, slots = take(data, TX_BURST, room)
             fetcher.fetch(packets, chain.frames)
+            if [packet for packet in packets if needs_repair(packet.word)]:
+                chain = repaired(chain, self.arena, self.counters)
         ring.consume(slots)
+        if self.credit is not None:
+            self.credit.charge(slots)
         self.counters.tx_slots += slots
         self.hand_on(chain)  # first: the frame is on its way while the guest is told
         fetcher.release()
@@ -120,13 +138,18 @@ class BackQueue(Client):
             answers = self.judge(fetcher.read(), fetcher.failures)
         self.respond(answers)
         self.arena.release(mark)
+        return True
 
     def judge(self, packets: list[Packet], failures: dict[int, Failure]) -> bytes:
         """What packets are answered one by one; those that are dropped are counted."""
         answers = [packet.answers for packet in packets]
         for index, packet in enumerate(packets):
             error = packet.error
-            if index in failures:
+            if packet.group and self.regroup is not None:
+                error = "" if self.regroup(packet.group) else "tx_multicast_full"
+                if not error:
+                    answers[index] = responses(packet.slots, packet.extras, XEN_NETIF_RSP_OKAY)
+            elif index in failures:
                 error, statuses = failures[index]
                 answers[index] = responses(packet.slots, packet.extras, XEN_NETIF_RSP_ERROR, statuses)
             if error:
@@ -153,6 +176,13 @@ class BackQueue(Client):
         else:
             self.counters.tx_suppressed += 1
 
+    def limit(self, rate: tuple[int, int] | None, clock: Clock) -> None:
+        """Let the guest send (bytes, in usec), or as much as it likes; from now on."""
+        before, self.credit = self.credit, None if rate is None else Credit(rate, clock, self.link_ready)
+        if before is not None:
+            before.close()
+            self.link_ready()  # what waited for credit
+
     # --- rx: toward the guest
 
     def room(self) -> int:
@@ -160,14 +190,20 @@ class BackQueue(Client):
         ring = self.rx_ring
         try:
             if not self.waiting:
-                return ring.unconsumed_requests() or ring.final_check_requests()
+                room = ring.unconsumed_requests() or ring.final_check_requests()
+                if room:
+                    return room
         except RingError as error:
             self.fail(str(error))
-        return 0
+            return 0
+        self.patience.starve(self.counters.rx_packets)
+        return WAITING_ROOM if self.patience.overdue else 0
 
     def rx(self, chain: Chain) -> None:  # hot
         """Frames toward the guest."""
         mark = self.arena.mark()
+        if chain.bring is not None and not self.deliverer.takes_lent:
+            chain = chain.fetched()
         chain = fit(chain, self.accepts, self.arena, self.counters.others)
         try:
             done = 0 if self.waiting else self.rx_burst(chain.frames, chain.bring is not None)
@@ -185,6 +221,9 @@ class BackQueue(Client):
 
     def on_rx(self) -> None:
         """The frontend posted buffers: what waits goes first."""
+        if self.patience.stalled or self.patience.overdue:
+            self.recover()
+            self.carrier()
         waiting = self.waiting
         while waiting:
             mark = self.arena.mark()
@@ -210,16 +249,18 @@ class BackQueue(Client):
         available = ring.unconsumed_requests()
         most = MOST_SLOTS * len(frames)
         requests = ring.peek_requests(min(available, most))
-        ops: list[CopyOp] = []
-        answers, slots, done, size = self.scatter.burst(frames, requests, ops)
+        deliverer = self.deliverer
+        answers, slots, done, size = deliverer.burst(frames, requests)
         if done:
-            failed = self.deliverer.deliver(ops)
+            failed = deliverer.failed
             if failed:
                 if lent:
                     return -1
                 answers = self.mark_failed(list(frames)[:done], answers, requests, failed)
             self.publish(answers, slots, done, size)
         if done < len(frames):
+            if deliverer.dry():
+                self.counters.count("rx_no_pages")
             ring.want_requests(available - slots + 1)
         return done
 
@@ -243,7 +284,7 @@ class BackQueue(Client):
         marked = bytearray(answers)
         first = 0
         for word, length, _ in frames:
-            end = first + slots_of(word, length)
+            end = first + self.deliverer.slots(word, length)
             bad = [slot for slot in range(first, end) if grefs[slot] in failed]
             for slot in bad:
                 STATUS.pack_into(marked, slot * RX_SLOT_SIZE + STATUS_AT, failed[grefs[slot]])
@@ -258,25 +299,69 @@ class BackQueue(Client):
         if self.waiting_bytes + length > WAITING_BYTES:
             self.drop("rx_queue_full", 1)
             return
-        self.waiting.append((word, chain.tobytes(frame), self.ticks))
+        self.waiting.append((word, chain.tobytes(frame), self.patience.expiry()))
         self.waiting_bytes += length
-        self.counters.count("rx_deferred")
+        self.patience.starve(self.counters.rx_packets)
+        self.counters.count("rx_defer")
         self.rx_ring.want_requests(self.rx_ring.unconsumed_requests() + 1)
 
     def tick(self) -> None:
-        """Once a second: frames that waited too long are dropped; a guest that forgot to notify is looked at."""
-        self.ticks += 1
+        """Once a second: a guest that forgot to notify is looked at."""
         if self.waiting:
             self.on_rx()
-        while self.waiting and self.ticks - self.waiting[0][2] > self.patience:
-            self.waiting_bytes -= len(self.waiting.popleft()[1])
+
+    def drain(self) -> None:
+        """A frame has waited too long, if buffers have not come without a word: it is dropped."""
+        if self.waiting:
+            self.on_rx()
+        waiting, patience = self.waiting, self.patience
+        now = patience.clock.now()
+        while waiting and waiting[0][2] <= now:
+            self.waiting_bytes -= len(waiting.popleft()[1])
             self.drop("rx_drain_timeout", 1)
+        if waiting:
+            patience.drain_at(waiting[0][2])
+        elif not self.has_buffers() and self.counters.rx_packets == patience.fed:
+            patience.overdue = True
+        self.link.client_ready()
+
+    def has_buffers(self) -> bool:
+        """Whether the guest has posted enough for the first frame that waits, or any if there is none."""
+        needed = self.deliverer.slots(self.waiting[0][0], len(self.waiting[0][1])) if self.waiting else 1
+        available = self.rx_ring.unconsumed_requests()
+        if available < needed:
+            self.rx_ring.want_requests(needed)
+        return available >= needed
+
+    def check(self) -> None:
+        """The guest had too few buffers a while ago: if it has got nothing since, and still has too few, it stalls."""
+        if self.has_buffers():
+            return
+        if self.counters.rx_packets != self.patience.served:
+            self.patience.starve(self.counters.rx_packets)
+            return
+        self.patience.stalled = True
+        self.counters.count("rx_stalled")
+        self.carrier()
+
+    def recover(self) -> None:
+        """There may be buffers again; the carrier is for the caller to see to."""
+        if self.has_buffers():
+            self.patience.overdue = self.patience.stalled = False
+
+    def halt(self) -> None:
+        """Do nothing by ourselves any more."""
+        self.patience.close()
+        if self.credit is not None:
+            self.credit.close()
 
     def close(self) -> None:
         """Let go of the rings; what waited is dropped."""
         if self.waiting:
             self.drop("rx_disconnected", len(self.waiting))
             self.waiting.clear()
+        self.deliverer.close()
+        self.halt()
         self.tx_ring.shared.release()
         self.rx_ring.shared.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 EACH_BURST: Final = (
@@ -28,6 +29,17 @@ class Counters:
         """Something rare, by name."""
         self.others[name] = self.others.get(name, 0) + count
 
-    def statistics(self) -> dict[str, int]:
-        """All of them."""
-        return {name: getattr(self, name) for name in EACH_BURST} | self.others
+    def add(self, other: Counters) -> None:
+        """Another's, which is no more."""
+        for name in EACH_BURST:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, count in other.others.items():
+            self.count(name, count)
+
+    def statistics(self, more: Iterable[Counters] = ()) -> dict[str, int]:
+        """All of them, with those of others added."""
+        found = {name: getattr(self, name) for name in EACH_BURST} | self.others
+        for other in more:
+            for name, count in other.statistics().items():
+                found[name] = found.get(name, 0) + count
+        return found

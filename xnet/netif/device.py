@@ -47,6 +47,8 @@ class Device(ABC):
         self.again = False
         self.over = False
         """Stopped: it looks at nothing any more."""
+        self.failed = XenbusState.Closing
+        """The state of a device that cannot go on."""
 
     # --- one conversation at a time
 
@@ -105,11 +107,11 @@ class Device(ABC):
         self.changed()
 
     def fail(self, errno: int, reason: str) -> None:
-        """xenbus_dev_fatal: of no use any more. The reason goes to the error node, the state to Closing."""
+        """xenbus_dev_fatal: of no use any more. The reason goes to the error node, the state to Closing (`failed`)."""
         self.disconnect()
-        self.state = XenbusState.Closing
+        self.state = self.failed
         self.note(reason)
-        self.session.run(dev_fatal(self.nodename, errno, reason), self.watched)
+        self.session.run(dev_fatal(self.nodename, errno, reason, self.failed), self.watched)
 
     @abstractmethod
     def disconnect(self) -> None:

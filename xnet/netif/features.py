@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
-from xnet.abi.xen.netif import XEN_NETIF_MAX_TX_SIZE
+from xnet.abi.xen.netif import XEN_NETIF_MAX_TX_SIZE, XEN_NETIF_NR_SLOTS_MIN
+from xnet.errors import XnetError
 from xnet.frame.offload import Accepts
 
+HEADROOM_MAX: Final = PAGE_SIZE - (XEN_NETIF_MAX_TX_SIZE + XEN_NETIF_NR_SLOTS_MIN - 1) // XEN_NETIF_NR_SLOTS_MIN
+"""With more headroom the largest frame would not fit in as many slots as every frontend takes."""
 MTU_WITHOUT_SG = 1500
 MTU_MAX = 65517
 
@@ -30,6 +34,16 @@ class Features:
     ipv6_csum_offload: bool = True
     split_event_channels: bool = True
     rx_notify: bool = True
+    xdp_headroom: bool = True
+    """A backend leaves room in front of the data in every page it fills, if asked to; a frontend says how much."""
+    multicast_control: bool = True
+    """A backend offers to filter multicast for the guest; a frontend asks for it (`request-multicast-control`)."""
+    dynamic_multicast_control: bool = True
+    """It may be asked for at any time."""
+    rx_copy: bool = True
+    """Frames are copied into the guest's pages (HVcopy)."""
+    rx_flip: bool = False
+    """The guest gets the pages that frames are in: what was done before."""
 
     @classmethod
     def of(cls, wanted: Mapping[str, bool]) -> Features:
@@ -47,6 +61,16 @@ class Features:
         if not self.csum_offload:
             keys["feature-no-csum-offload"] = "1"
         return keys
+
+    def backend_keys(self) -> dict[str, str]:
+        """Those a backend writes at once, in Linux's order."""
+        return self.offload_keys() | {
+            "feature-rx-copy": flag(self.rx_copy),
+            "feature-xdp-headroom": flag(self.xdp_headroom),
+            "feature-rx-flip": flag(self.rx_flip),
+            "feature-multicast-control": flag(self.multicast_control),
+            "feature-dynamic-multicast-control": flag(self.multicast_control and self.dynamic_multicast_control),
+        }
 
 
 FEATURE_NAMES = tuple(field.name.replace("_", "-") for field in fields(Features))
@@ -84,6 +108,42 @@ def agree(receiver: Mapping[str, str | None], sender: Features) -> Accepts:
         sg=sg,
         max_frame=XEN_NETIF_MAX_TX_SIZE if sg else PAGE_SIZE,
     )
+
+
+def rx_mode(offers: Mapping[str, str | None], wanted: Features) -> str:
+    """How frames get into the guest, "copy" or "flip", by the backend's keys and what the frontend is willing to do;
+    XnetError says what is missing. Without keys a backend flips: those of before knew nothing else."""
+    copy = bool(number(offers["feature-rx-copy"]))
+    flip = bool(number(offers["feature-rx-flip"], 1))
+    if wanted.rx_copy and copy:
+        return "copy"
+    if wanted.rx_flip and flip:
+        return "flip"
+    missing = {
+        (True, False): "copying receive path (feature-rx-copy)",
+        (False, True): "page flipping (feature-rx-flip)",
+    }.get(
+        (wanted.rx_copy, wanted.rx_flip), "copying receive path (feature-rx-copy), nor page flipping (feature-rx-flip)"
+    )
+    raise XnetError(f"backend does not support {missing}")
+
+
+def flips(request: str | None, offered: Features) -> bool:
+    """Whether a backend flips pages for a frontend, by its request-rx-copy; XnetError says what does not fit. Without
+    the key a frontend means flipping, but one whose backend does not is taken for forgetful, as Linux' netback does it.
+    """
+    if number(request):
+        if not offered.rx_copy:
+            raise XnetError("frontend asks for copying (request-rx-copy=1), only page flipping is offered")
+        return False
+    if request is not None and not offered.rx_flip:
+        raise XnetError("frontend asks for page flipping (request-rx-copy=0), only copying is offered")
+    return offered.rx_flip
+
+
+def headroom(request: str | None, offered: Features, *, flips: bool) -> int:
+    """What a frontend gets that asks for so much (`xdp-headroom`); flipped pages have none."""
+    return min(number(request), HEADROOM_MAX) if offered.xdp_headroom and not flips else 0
 
 
 def usable_mtu(mtu: int, accepts: Accepts) -> int:

@@ -52,8 +52,11 @@ from xnet.ring import FrontRing
 GRANT_SIZE: Final = GRANT_ENTRY_V1.size
 TX_PAGES: Final = RING_SLOTS + 2 * MOST_PAGES
 """A ringful of pages in flight, and still a run free for the next frame, the end of the arena notwithstanding."""
-TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 1
-"""Free request slots wanted before a frame is read: data slots and the GSO extra."""
+QUEUE_PAGES: Final = 2 + RING_SLOTS + TX_PAGES
+"""Of the guest's memory, and as many grant references: the rings, the rx buffers, the tx pages."""
+TX_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 2
+"""Free request slots wanted before a frame is read: data slots, the GSO extra, and one more, as Linux has it, which
+stops at 237 requests in flight."""
 
 
 class FrontQueue(Sink):
@@ -76,12 +79,13 @@ class FrontQueue(Sink):
         self.counters = counters
         self.accepts = Accepts()
         """What the backend takes; set before the first frame."""
-        pages = 2 + RING_SLOTS + TX_PAGES
-        self.addr = xen.alloc_pages(pages)
+        self.pages = QUEUE_PAGES
+        """What it has of the domain's memory, each with a grant reference."""
+        self.addr = xen.alloc_pages(QUEUE_PAGES)
         try:
-            self.refs = xen.alloc_grefs(pages)
+            self.refs = xen.alloc_grefs(QUEUE_PAGES)
         except HypercallError:
-            xen.free_pages(self.addr, pages)
+            xen.free_pages(self.addr, QUEUE_PAGES)
             raise
         self.memory = window = xen.window
         self.tx_ring = FrontRing(window[self.addr : self.addr + PAGE_SIZE], TX_SLOT_SIZE)
@@ -93,7 +97,7 @@ class FrontQueue(Sink):
         # rx: page k, id k, reference rx_refs + k
         self.rx_addr = self.addr + 2 * PAGE_SIZE
         self.rx_refs = self.refs + 2
-        self.rx_grants = xen.prepare_grants(backend, self.rx_addr, RING_SLOTS, readonly=False)
+        self.rx_grants = self.prepare_rx(backend)
         self.rx_requests = b"".join([RX_REQUEST.pack(k, 0, self.rx_refs + k) for k in range(RING_SLOTS)])
         # tx: page i, id i, reference tx_refs + i
         self.tx_addr = self.rx_addr + RING_SLOTS * PAGE_SIZE
@@ -109,6 +113,9 @@ class FrontQueue(Sink):
         """Frames whose responses are awaited, in ring order; each lies behind the one before, or at page 0."""
         self.answered: set[int] = set()
         """Pages of these whose response came out of order; their grants have ended."""
+        self.dummies: set[int] = set()
+        """Requests without a page, for a multicast filter, that are out; `refused`: it had no place for a group."""
+        self.refused = False
         self.post()
 
     # --- tx: away from the guest
@@ -213,6 +220,17 @@ class FrontQueue(Sink):
         else:
             self.counters.tx_suppressed += 1
 
+    def dummy_id(self) -> int:
+        """An id that no page's request has."""
+        return next(ident for ident in range(TX_PAGES, 1 << 16) if ident not in self.dummies)
+
+    def dummy_answered(self, ident: int, status: int) -> None:
+        """The backend's filter took what it was told, or is full."""
+        self.dummies.remove(ident)
+        if status != XEN_NETIF_RSP_OKAY:
+            self.counters.count("tx_multicast_refused")
+            self.refused = True
+
     def on_tx(self) -> None:  # hot: 2 us a burst
         """The backend answered tx requests: their grants end, their pages are free."""
         ring = self.tx_ring
@@ -255,13 +273,21 @@ class FrontQueue(Sink):
         ident, status = TX_RESPONSE.unpack_from(data, at)
         if status == XEN_NETIF_RSP_NULL:
             return  # an extra's
+        if ident in self.dummies:
+            self.dummy_answered(ident, status)
+            return
         in_flight, early = self.in_flight, self.answered
         if ident in early or not any(ident in pages_of(posted) for posted in in_flight):
             raise BadRing(f"tx response for a request that is not out (id {ident})")
         if status != XEN_NETIF_RSP_OKAY:
             self.counters.count("tx_errors")
-        self.end(ident, ident + 1)
-        early.add(ident)
+        self.page_answered(ident)
+
+    def page_answered(self, page: int) -> None:
+        """The backend is done with one page; the frames before it that it is done with are over."""
+        in_flight, early = self.in_flight, self.answered
+        self.end(page, page + 1)
+        early.add(page)
         while in_flight and early.issuperset(pages := pages_of(in_flight[0])):
             early.difference_update(pages)
             del in_flight[0]
@@ -273,6 +299,24 @@ class FrontQueue(Sink):
 
     # --- rx: toward the guest
 
+    def prepare_rx(self, backend: int) -> bytes:
+        """The entries by which the backend gets at the rx buffers."""
+        return self.xen.prepare_grants(backend, self.rx_addr, RING_SLOTS, readonly=False)
+
+    def lend(self, first: int, count: int) -> None:  # hot
+        """Let the backend have the buffers of `count` slots, from `first` on."""
+        self.xen.grant(self.rx_refs + first, self.rx_grants[first * GRANT_SIZE : (first + count) * GRANT_SIZE])
+
+    def take_back(self, first: int, count: int) -> None:  # hot
+        """End what the backend has of the buffers of answered slots. BadRing while it still uses one."""
+        grants = self.rx_grants[first * GRANT_SIZE : (first + count) * GRANT_SIZE]
+        if not self.xen.end_grant(self.rx_refs + first, grants):
+            raise BadRing(f"rx page answered, but still in use by the backend (slot {first})")
+
+    def give_back_rx(self) -> None:
+        """Give back the buffers' pages and references."""
+        self.give_back(self.rx_addr, self.rx_refs, self.rx_grants)
+
     def post(self) -> None:  # hot: 2 us
         """Grant and post every free rx buffer; wake the backend if it waits for them."""
         ring = self.rx_ring
@@ -280,7 +324,7 @@ class FrontQueue(Sink):
         first = ring.req_prod_pvt & (RING_SLOTS - 1)
         while count:
             run = min(count, RING_SLOTS - first)
-            self.xen.grant(self.rx_refs + first, self.rx_grants[first * GRANT_SIZE : (first + run) * GRANT_SIZE])
+            self.lend(first, run)
             ring.add_requests(self.rx_requests[first * RX_SLOT_SIZE : (first + run) * RX_SLOT_SIZE])
             count -= run
             first = 0
@@ -320,9 +364,7 @@ class FrontQueue(Sink):
         """No page is read before the backend has lost it."""
         while count:
             run = min(count, RING_SLOTS - first)
-            grants = self.rx_grants[first * GRANT_SIZE : (first + run) * GRANT_SIZE]
-            if not self.xen.end_grant(self.rx_refs + first, grants):
-                raise BadRing(f"rx page answered, but still in use by the backend (slot {first})")
+            self.take_back(first, run)
             count -= run
             first = 0
 
@@ -333,7 +375,7 @@ class FrontQueue(Sink):
         self.tx_ring.shared.release()
         self.rx_ring.shared.release()
         self.give_back(self.addr, self.refs, self.ring_grants)
-        self.give_back(self.rx_addr, self.rx_refs, self.rx_grants)
+        self.give_back_rx()
         self.give_back(self.tx_addr, self.tx_refs, self.tx_grants)
 
     def give_back(self, addr: int, ref: int, entries: bytes) -> None:

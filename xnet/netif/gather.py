@@ -4,8 +4,8 @@
 fatal (BadRing: the vif is disabled, as Linux's netback does it); what a correct one may do by accident drops the
 packet, each of its slots answered with ERROR. The verdicts are those of Linux 6.12's netback (xenvif_count_requests,
 xenvif_tx_build_gops); a packet whose end is not published yet is fatal there too, since every correct frontend
-publishes whole packets. Two differ: a GSO packet without csum_blank, which Linux repairs and no known frontend sends,
-is dropped; so is a multicast filter's dummy packet, since none is offered.
+publishes whole packets. A GSO packet without csum_blank keeps a word that says so, for `repair`; the dummy packet of a
+multicast filter carries no data, only its `group`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
+    EXTRA_MCAST,
     TX_REQUEST,
     TX_RESPONSE,
     TX_SLOT_SIZE,
@@ -23,6 +24,7 @@ from xnet.abi.xen.netif import (
     XEN_NETIF_EXTRA_TYPE_GSO,
     XEN_NETIF_EXTRA_TYPE_HASH,
     XEN_NETIF_EXTRA_TYPE_MAX,
+    XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
     XEN_NETIF_EXTRA_TYPE_NONE,
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
@@ -40,6 +42,10 @@ from xnet.ring import RingError
 
 FATAL_LATER_SLOTS: Final = 20
 """Slots after the first at which Linux gives the vif up (module parameter fatal_skb_slots)."""
+
+MULTICAST: Final = "tx_multicast_control"
+"""Counter of a multicast filter's dummies that nobody asked for."""
+MCAST_ADD: Final = bytes((XEN_NETIF_EXTRA_TYPE_MCAST_ADD,))
 
 Segment = tuple[int, int, int]
 """(gref, offset, size) of one data slot, validated; size may be 0. A size of more than a page is a run: the data fills
@@ -65,9 +71,18 @@ def guarded(handler: Callable[[], None], rogue: Callable[[str], None]) -> Callab
 class Packet:
     """One packet off the ring: what to fetch, and what its slots are answered. It never changes."""
 
-    __slots__ = ("answers", "error", "extras", "length", "segments", "slots", "word")
+    __slots__ = ("answers", "error", "extras", "group", "length", "segments", "slots", "word")
 
-    def __init__(self, slots: bytes, extras: int, word: int, length: int, segments: list[Segment], error: str) -> None:
+    def __init__(
+        self,
+        slots: bytes,
+        extras: int,
+        word: int,
+        length: int,
+        segments: list[Segment],
+        error: str,
+        group: bytes = b"",
+    ) -> None:
         self.slots = slots
         """Its slots: each is owed a response."""
         self.extras = extras
@@ -77,6 +92,8 @@ class Packet:
         self.segments = segments
         self.error = error
         """Why it is dropped, as a counter's name; empty when it is to be fetched."""
+        self.group = group
+        """Of a multicast filter's dummy: the extra that says which group comes or goes (EXTRA_MCAST)."""
         self.answers = responses(slots, extras, XEN_NETIF_RSP_ERROR if error else XEN_NETIF_RSP_OKAY)
         """The response slots, if nothing goes wrong any more."""
 
@@ -104,8 +121,10 @@ def next_packet(data: bytes, pos: int) -> Packet:  # 15 us for 17 slots
     gref, offset, flags, _, length = TX_REQUEST.unpack_from(data, pos * TX_SLOT_SIZE)
     at, extras, gso, error = pos + 1, 0, 0, ""
     if flags & NETTXF_extra_info:
-        extras, gso, error = read_extras(data, at)
+        extras, gso, group = read_extras(data, at)
         at += extras
+        if group:  # whatever else the slot says is not looked at
+            return Packet(data[pos * TX_SLOT_SIZE : at * TX_SLOT_SIZE], extras, 0, 0, [], MULTICAST, group)
     first = length
     later: list[Segment] = []
     if flags & NETTXF_more_data:
@@ -124,17 +143,15 @@ def next_packet(data: bytes, pos: int) -> Packet:  # 15 us for 17 slots
     word = gso | flags & DATA_VALIDATED
     if flags & NETTXF_csum_blank:
         word = gso | CSUM_BLANK | DATA_VALIDATED
-    elif gso:
-        error = error or "tx_gso_without_csum_blank"
     segments = [(gref, offset, first), *later]
     if later and is_run(segments):
         segments = [(gref, 0, length)]
     return Packet(data[pos * TX_SLOT_SIZE : at * TX_SLOT_SIZE], extras, word, length, segments, error)
 
 
-def read_extras(data: bytes, pos: int) -> tuple[int, int, str]:
-    """The chain of extras from slot `pos` on: (how many, GSO bits of the offload word, drop reason)."""
-    at, gso, error = pos, 0, ""
+def read_extras(data: bytes, pos: int) -> tuple[int, int, bytes]:
+    """The chain of extras from slot `pos` on: (how many, GSO bits of the offload word, a multicast filter's extra)."""
+    at, gso, group = pos, 0, b""
     while True:
         if at * TX_SLOT_SIZE >= len(data):
             fatal("extra info promised, but the ring ends", at - pos)
@@ -148,10 +165,10 @@ def read_extras(data: bytes, pos: int) -> tuple[int, int, str]:
             if gso_type not in (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6):
                 fatal("GSO type", gso_type)
             gso = gso_type << GSO_TYPE_SHIFT | size << GSO_SIZE_SHIFT
-        elif kind != XEN_NETIF_EXTRA_TYPE_HASH:
-            error = "tx_multicast_control"  # MCAST_ADD and _DEL, which this backend does not offer
+        elif kind != XEN_NETIF_EXTRA_TYPE_HASH and group[:1] != MCAST_ADD:
+            group = data[(at - 1) * TX_SLOT_SIZE : (at - 1) * TX_SLOT_SIZE + EXTRA_MCAST.size]
         if not flags & XEN_NETIF_EXTRA_FLAG_MORE:
-            return at - pos, gso, error
+            return at - pos, gso, group
 
 
 def later_slots(data: bytes, pos: int) -> list[Segment]:

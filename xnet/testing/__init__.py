@@ -1,12 +1,14 @@
 """The garden: what tests of xnet, and of other people's drivers, are made of. Sees floors 0 to 7; nothing sees it.
 
 `world` is a whole host in one's hand, without an event loop: guests, vifs, a store, and nothing moves unless it is
-stepped. `byhand` has a frontend and a backend that keep no rule: they put on a ring whatever they are told to, byte by
-byte, so that the driver at the other end can be shown right, odd and hostile peers. `frames` builds frames and judges
-those that arrive, sharing no code with what it judges.
+stepped; `ends` is what a vif of it is plugged into at either side. `byhand` has a frontend and a backend that keep no
+rule: they put on a ring whatever they are told to, byte by byte, so that the driver at the other end can be shown
+right, odd and hostile peers; `rogue` is what hostile ones do, and what they get for it. `frames` builds frames and
+judges those that arrive, sharing no code with what it judges.
 """
 
 from xnet.testing.byhand import BackByHand, FrontByHand, RawRing
-from xnet.testing.world import Hub, Sent, Vif, Wire, World
+from xnet.testing.wire import Hub, Sent, Wire
+from xnet.testing.world import Vif, World
 
 __all__ = ["BackByHand", "FrontByHand", "Hub", "RawRing", "Sent", "Vif", "Wire", "World"]

@@ -18,6 +18,9 @@ UDP = Struct("!HHHH")
 ETH_IP, ETH_IPV6 = 0x0800, 0x86DD
 PROTO_TCP, PROTO_UDP = 6, 17
 ACK, PSH = 0x10, 0x08
+TAGS = (0x8100, 0x88A8)
+IPV6_OPTIONS = (0, 43, 60)
+"""Hop-by-hop, routing, destination options: they say their length in 8 bytes, less one."""
 
 
 def mac(host: int) -> bytes:
@@ -56,9 +59,19 @@ def packet(l4: bytes, checksum_at: int, protocol: int, *, v6: bool, src: int, ds
     return ETHERNET.pack(mac(dst), mac(src), ETH_IPV6 if v6 else ETH_IP) + ip + l4
 
 
-def tcp(payload: bytes, *, v6: bool = False, src: int = 1, dst: int = 2, seq: int = 1000, blank: bool = False) -> bytes:
-    """A TCP segment with ACK and PSH; longer than the wire's MTU it is one for segmentation offload."""
-    header = TCP.pack(33000, 5001, seq, 1, 5 << 4, ACK | PSH, 501, 0, 0)
+def tcp(
+    payload: bytes,
+    *,
+    v6: bool = False,
+    src: int = 1,
+    dst: int = 2,
+    seq: int = 1000,
+    flags: int = ACK | PSH,
+    options: bytes = b"",
+    blank: bool = False,
+) -> bytes:
+    """A TCP segment; longer than the wire's MTU it is one for segmentation offload."""
+    header = TCP.pack(33000, 5001, seq, 1, 5 + len(options) // 4 << 4, flags, 501, 0, 0) + options
     return packet(header + payload, 16, PROTO_TCP, v6=v6, src=src, dst=dst, blank=blank)
 
 
@@ -73,8 +86,35 @@ def plain(length: int, *, src: int = 1, dst: int = 2) -> bytes:
     return (ETHERNET.pack(mac(dst), mac(src), 0x88B5) + body)[:length]
 
 
+def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:
+    """With VLAN tags (ethertype, TCI), the outer first."""
+    return frame[:12] + b"".join(kind.to_bytes(2, "big") + tci.to_bytes(2, "big") for kind, tci in tags) + frame[12:]
+
+
+def extended(frame: bytes, *headers: tuple[int, int]) -> bytes:
+    """An IPv6 frame with extension headers (kind, bytes) in front of its payload."""
+    after, chain = frame[20], b""
+    for kind, length in reversed(headers):
+        chain = bytes([after, length // 8 - 1]) + bytes(length - 2) + chain
+        after = kind
+    size = int.from_bytes(frame[18:20], "big") + len(chain)
+    return frame[:18] + size.to_bytes(2, "big") + bytes([after]) + frame[21:54] + chain + frame[54:]
+
+
+def changed(frame: bytes, at: int, data: bytes, options: bytes = b"") -> bytes:
+    """An IPv4 frame without options, with other bytes at an offset of its header, and options; summed again."""
+    head = bytearray(frame[14:34] + options)
+    head[at : at + len(data)] = data
+    head[0], head[2:4] = 0x40 | len(head) // 4, (len(frame) - 14 + len(options)).to_bytes(2, "big")
+    head[10:12] = b"\0\0"
+    head[10:12] = (0xFFFF ^ ones(bytes(head))).to_bytes(2, "big")
+    return frame[:14] + bytes(head) + frame[34:]
+
+
 class Seen(NamedTuple):
     """What a frame says of itself."""
+
+    l2: bytes
 
     v6: bool
     protocol: int
@@ -86,14 +126,19 @@ class Seen(NamedTuple):
 
 
 def look(frame: bytes) -> Seen:
-    """Take a TCP or UDP frame apart. AssertionError for lengths or a version that are not so."""
-    _, _, ethertype = ETHERNET.unpack_from(frame)
+    """Take a TCP or UDP frame apart: tags, options and extension headers stay with their layer. AssertionError for
+    lengths or a version that are not so."""
+    at = 14
+    while (ethertype := int.from_bytes(frame[at - 2 : at], "big")) in TAGS:
+        at += 4
     v6 = ethertype == ETH_IPV6
     assert v6 or ethertype == ETH_IP, f"ethertype {ethertype:#x}"
-    ip = frame[14:]
+    ip = frame[at:]
     if v6:
         version, size, protocol = ip[0] >> 4, 40, ip[6]
         total, hosts = 40 + int.from_bytes(ip[4:6], "big"), ip[8:40]
+        while protocol in IPV6_OPTIONS:
+            protocol, size = ip[size], size + 8 * ip[size + 1] + 8
     else:
         version, size, protocol = ip[0] >> 4, (ip[0] & 15) * 4, ip[9]
         total, hosts = int.from_bytes(ip[2:4], "big"), ip[12:20]
@@ -101,7 +146,8 @@ def look(frame: bytes) -> Seen:
     assert total == len(ip), f"IP says {total} bytes, there are {len(ip)}"
     l4 = ip[size:]
     seq, header = (unpack_from("!I", l4, 4)[0], (l4[12] >> 4) * 4) if protocol == PROTO_TCP else (0, 8)
-    return Seen(v6, protocol, seq, l4[header:], ip[:size], hosts, l4)
+    assert protocol != PROTO_UDP or int.from_bytes(l4[4:6], "big") == len(l4), "UDP's length"
+    return Seen(frame[:at], v6, protocol, seq, l4[header:], ip[:size], hosts, l4)
 
 
 def flaw(frame: bytes) -> str:
@@ -125,3 +171,47 @@ def stream(frames: list[bytes]) -> bytes:
         assert seq == at + len(data), f"segment {seq} does not follow {at + len(data)}"
         data += payload
     return data
+
+
+def fragment(frame: bytes, word: int) -> bytes:
+    """An IPv4 frame that says it is a fragment, its header's sum right."""
+    return changed(frame, 6, word.to_bytes(2, "big"))
+
+
+ARP = (
+    mac(2)
+    + mac(1)
+    + bytes.fromhex("0806 0001 0800 0604 0001")
+    + mac(1)
+    + bytes.fromhex("0a000001 000000000000 0a000002")
+)
+SOME = bytes(range(256)) * 6
+ODD = {
+    "ARP": ARP,
+    "ARP, padded": ARP + bytes(18),
+    "a VLAN tag": tagged(tcp(b"tagged"), (0x8100, 0x2007)),
+    "two VLAN tags": tagged(udp(b"QinQ"), (0x88A8, 100), (0x8100, 7)),
+    "a priority tag": tagged(plain(60), (0x8100, 0xE000)),
+    "LLC": mac(2) + mac(1) + (38).to_bytes(2, "big") + bytes.fromhex("424203") + bytes(35),
+    "no payload at all": plain(14),
+    "15 bytes": plain(15),
+    "59 bytes": plain(59),
+    "60 bytes": plain(60),
+    "1514 bytes": plain(1514),
+    "a first fragment": fragment(udp(SOME[:1472]), 0x2000),
+    "a later fragment": fragment(udp(SOME[:1200]), 0x20B9),
+    "the last fragment": fragment(udp(SOME[:33]), 0x0172),
+    "an IPv6 fragment": extended(udp(SOME[:100], v6=True), (44, 8)),
+    "IPv6 extension headers": extended(tcp(SOME[:100], v6=True), (0, 8), (43, 16), (60, 24)),
+    "IPv4 options": tcp(b"x" * 40)[:14] + b"\x4f" + tcp(b"x" * 40)[15:],
+    "IPv4 that says it is longer": udp(b"short")[:16] + b"\xff\xff" + udp(b"short")[18:],
+    "IPv4 that says it is shorter": udp(b"trailer")[:16] + b"\0\x15" + udp(b"trailer")[18:],
+    "an IPv4 header of no length": b"".join([tcp(b"x")[:14], b"\x40", tcp(b"x")[15:]]),
+    "half an IPv4 header": tcp(b"x")[:24],
+    "half a TCP header": tcp(b"x")[:40],
+    "a checksum that is wrong": tcp(b"x" * 20)[:50] + b"\x55\xaa" + tcp(b"x" * 20)[52:],
+    "UDP without a checksum": udp(b"none")[:40] + b"\0\0" + udp(b"none")[42:],
+    "a broadcast": b"\xff" * 6 + plain(100)[6:],
+    "a multicast": bytes.fromhex("01005e000001") + plain(100)[6:],
+}
+"""Frames that nobody on the way has anything to do with, from host 1 to host 2."""

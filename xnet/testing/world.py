@@ -7,15 +7,19 @@ demand. Everything between is the real thing: memfd memory with remapped windows
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.xen_host import GuestDomain, XenHost
-from xnet.frame import Chain, Client, Link, own
-from xnet.frame.offload import Accepts
+from xnet.frame import Chain, own
 from xnet.host.memory import MachineMemory
-from xnet.netif import Features, FrontQueue, Netback, Netfront
+from xnet.netif import Features, Netback, Netfront
+from xnet.netif.patience import DRAIN_S, STALL_S
+from xnet.netif.profile import BACKENDS, FRONTENDS
+from xnet.testing.clock import HandClock
+from xnet.testing.wire import Hub, Wire
 from xnet.xenstore import Conversation, Read, Rm, Session, Write, listing, local_session
 from xnet.xenstore.toolstack import add_vif, destroy_vif, remove_vif
 
@@ -25,99 +29,9 @@ def single(op: Any) -> Conversation[Any]:
     return (yield op)
 
 
-Sent = tuple[int, bytes]
-"""(offload word, frame)."""
-
-
-class Wire(Client):
-    """A guest's network card in a test: the frontend's nic."""
-
-    def __init__(self) -> None:
-        self.queue: FrontQueue | None = None
-        self.accepts = Accepts()
-        self.up = False
-        self.received: list[Sent] = []
-
-    @property
-    def device(self) -> Client:
-        """The wire itself."""
-        return self
-
-    def connected(self, queue: FrontQueue, accepts: Accepts) -> None:
-        """The frontend is Connected."""
-        self.queue, self.accepts = queue, accepts
-
-    def carrier(self, on: bool) -> None:
-        """The backend is Connected."""
-        self.up = on
-
-    def disconnected(self) -> None:
-        """No queue any more."""
-        self.queue, self.up = None, False
-
-    def link_ready(self) -> None:
-        """The queue has room again."""
-
-    def room(self) -> int:
-        """Always."""
-        return 1 << 16
-
-    def rx(self, chain: Chain) -> None:
-        """Keep what arrives."""
-        self.received += [(frame[0], chain.tobytes(frame)) for frame in chain.frames]
-
-    def send(self, *frames: bytes, word: int = 0) -> int:
-        """Put frames on the ring and notify; how many had room."""
-        assert self.queue is not None, "not connected"
-        done = 0
-        for frame in frames:
-            room = self.queue.reserve()
-            if room is None:
-                break
-            self.queue.memory[room[0] : room[0] + len(frame)] = frame
-            self.queue.commit(word, [len(frame)])
-            done += 1
-        self.queue.flush()
-        return done
-
-
-class Hub(Link):
-    """A backend's link in a test. `peers` get what the guest sends; `sent` keeps a copy, unless it is `heads_only`."""
-
-    def __init__(self, heads_only: bool = False) -> None:
-        self.mtu = 1500
-        self.heads_only = heads_only
-        self.client: Client | None = None
-        self.sent: list[Sent] = []
-        self.peers: list[Hub] = []
-        self.space = 1 << 16
-        """What `room` says; who raises it from 0 calls ``client.link_ready()``."""
-        self.ready = 0
-        """How often the backend said that it has buffers again."""
-
-    def tx(self, chain: Chain) -> None:
-        """From the guest."""
-        if not self.heads_only:
-            self.sent += [(frame[0], chain.tobytes(frame)) for frame in chain.frames]
-        for peer in self.peers:
-            if peer.client is not None:
-                peer.client.rx(chain)
-
-    def room(self) -> int:
-        """As the test has it."""
-        return self.space
-
-    def attach(self, client: Client | None) -> None:
-        """The backend's queue comes or goes."""
-        self.client = client
-
-    def client_ready(self) -> None:
-        """The guest has buffers."""
-        self.ready += 1
-
-
 class Vif:
-    """Both ends of one vif of a world. `hotplug` False: the test plugs the link in (``netback.plug(hub)``)."""
+    """Both ends of one vif of a world. `hotplug` False: the test plugs the link in (``netback.plug(hub)``);
+    `multicast`: the frontend asks for multicast control."""
 
     def __init__(
         self,
@@ -128,22 +42,52 @@ class Vif:
         front: Features | None = None,
         back: Features | None = None,
         mode: Literal["copy", "map"] = "copy",
+        rx_mode: Literal["copy", "flip"] = "copy",
+        multicast: bool = False,
         heads_only: bool = False,
         hotplug: bool = True,
+        front_profile: str = "linux",
+        back_profile: str = "linux",
+        vnic: bool = False,
+        headroom: int = 0,
+        drain_s: float = DRAIN_S,
+        stall_s: float = STALL_S,
+        queues: int = 1,
+        max_queues: int = 0,
     ) -> None:
         self.world = world
         self.guest = guest
         self.handle = handle
-        self.front = front or Features()
-        self.back = back or Features()
+        flip = rx_mode == "flip"
+        self.front = replace(front or Features(), rx_copy=not flip, rx_flip=flip, multicast_control=multicast)
+        self.back = replace(back or Features(), rx_flip=flip)
         self.mode = mode
         self.hotplug = hotplug
-        self.wire = Wire()
+        self.front_profile = FRONTENDS[front_profile]
+        self.back_profile = BACKENDS[back_profile]
+        self.vnic = vnic
+        self.headroom = headroom
+        self.drain_s, self.stall_s = drain_s, stall_s
+        self.max_queues = max_queues or queues
+        self.wire = Wire(queues)
         self.hub = Hub(heads_only)
         self.gone = 0
         """How often the backend said that it is over: once, in a life."""
         self.netback = self.make_netback()
-        self.netfront = Netfront(guest.domain, guest.client.session, handle, self.wire, features=self.front)
+        self.netfront = self.make_netfront()
+
+    def make_netfront(self) -> Netfront:
+        """A fresh frontend driver for this vif, not started."""
+        guest = self.guest
+        return Netfront(
+            guest.domain,
+            guest.client.session,
+            self.handle,
+            self.wire,
+            features=self.front,
+            profile=self.front_profile,
+            headroom=self.headroom,
+        )
 
     def make_netback(self) -> Netback:
         """A fresh backend driver for this vif, not started."""
@@ -155,10 +99,16 @@ class Vif:
             domid,
             self.handle,
             arena=host.arena,
+            clock=self.world.clock,
             hotplug=lambda netback: netback.plug(self.hub) if self.hotplug else None,
             gone=self.on_gone,
             features=self.back,
             tx_mode=self.mode,
+            profile=self.back_profile,
+            vnic=self.vnic,
+            drain_s=self.drain_s,
+            stall_s=self.stall_s,
+            max_queues=self.max_queues,
         )
 
     def on_gone(self, _: Netback) -> None:
@@ -190,16 +140,17 @@ class Vif:
 class World:
     """A host and its guests. ``with World() as world``; on leaving everything is buried and must be accounted for."""
 
-    def __init__(self, *, machine_pages: int = 8192, heap_pages: int = 512) -> None:
+    def __init__(self, *, machine_pages: int = 10240, heap_pages: int = 512) -> None:
         self.memory = MachineMemory(machine_pages)
         self.errors: list[tuple[int, Exception]] = []
         self.host = XenHost(
             self.memory,
             heap_pages=heap_pages,
-            dom0_pages=1280,
+            dom0_pages=2304,
             report=lambda domid, error: self.errors.append((domid, error)),
         )
         self.vifs: list[Vif] = []
+        self.clock = HandClock()
         self.store: Session = local_session(self.host.store)
         """A privileged session of the test's own."""
 
@@ -239,17 +190,13 @@ class World:
         guest: GuestDomain,
         handle: int = 0,
         *,
-        front: Features | None = None,
-        back: Features | None = None,
-        mode: Literal["copy", "map"] = "copy",
-        heads_only: bool = False,
-        hotplug: bool = True,
         start: Literal["both", "front", "back", "none"] = "both",
+        **options: Any,
     ) -> Vif:
-        """A vif: the toolstack's directories, and the drivers that are to `start`, run until nothing moves."""
-        domid = guest.domain.domid
-        self.plan(domid, handle)
-        vif = Vif(self, guest, handle, front=front, back=back, mode=mode, heads_only=heads_only, hotplug=hotplug)
+        """A vif: the toolstack's directories, and the drivers that are to `start`, run until nothing moves. `options`
+        are `Vif`'s."""
+        self.plan(guest.domain.domid, handle)
+        vif = Vif(self, guest, handle, **options)
         self.vifs.append(vif)
         if start in ("both", "back"):
             vif.netback.start()
@@ -289,9 +236,19 @@ class World:
     def tick(self, seconds: int = 1) -> None:
         """Time passes for the backends."""
         for _ in range(seconds):
+            self.pass_time(1)
+            self.host.hypervisor.tick()
             for vif in self.vifs:
                 vif.netback.tick()
             self.step()
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes for the drivers' timers, in steps in which the world moves."""
+        end = self.clock.time + seconds
+        while timers := [timer.when for timer in self.clock.timers if timer.when <= end]:
+            self.clock.run_until(min(timers))
+            self.step()
+        self.clock.run_until(end)
 
     # --- the store, as the toolstack sees it
 

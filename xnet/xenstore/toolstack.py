@@ -54,9 +54,11 @@ def add_vif(
     mac: str,
     backend_domid: int = 0,
     bridge: str | None = None,
+    trusted: bool = True,
     extra: Mapping[str, str] | None = None,
 ) -> Conversation[VifPaths]:
-    """Write a vif's three directories. `extra`: more keys of the backend's, `AFTER_MAC` ones at libxl's place.
+    """Write a vif's three directories. `trusted`: the frontend need not hide its memory from the backend. `extra`: more
+    keys of the backend's, `AFTER_MAC` ones at libxl's place.
 
     StoreError EEXIST when the vif is there.
     """
@@ -78,7 +80,7 @@ def add_vif(
             "state": 1,
             "handle": handle,
             "mac": mac,
-            "trusted": 1,
+            "trusted": int(trusted),
         }
         for key, value in front.items():
             yield Write(f"{paths.front}/{key}", value)
@@ -108,6 +110,17 @@ def backend_keys(domid: int, handle: int, *, mac: str, bridge: str | None, extra
     keys |= {key: given.pop(key) for key in AFTER_MAC if key in given}
     keys |= {"handle": str(handle), "type": "vif", "hotplug-status": ""}
     return keys | given
+
+
+def hotplug_connected(back: str) -> Conversation[None]:
+    """What a hotplug script writes at its end, in the backend's directory."""
+    yield Write(f"{back}/hotplug-status", "connected")
+
+
+def hotplug_failed(back: str, reason: str) -> Conversation[None]:
+    """What it writes when it could not do its work."""
+    yield Write(f"{back}/hotplug-error", reason)
+    yield Write(f"{back}/hotplug-status", "error")
 
 
 def remove_vif(domid: int, handle: int, *, backend_domid: int = 0) -> Conversation[bool]:

@@ -109,7 +109,7 @@ def dev_error(nodename: str, errno: int, text: str) -> Conversation[None]:
     yield Write(f"error/{nodename}/error", f"{errno} {text}")
 
 
-def dev_fatal(nodename: str, errno: int, text: str) -> Conversation[None]:
-    """Say what is wrong and start closing: the device is of no use any more."""
+def dev_fatal(nodename: str, errno: int, text: str, state: XenbusState = Closing) -> Conversation[None]:
+    """Say what is wrong and start closing: the device is of no use any more. Some drivers write another state."""
     yield from dev_error(nodename, errno, text)
-    yield from switch_state(nodename, Closing)
+    yield from switch_state(nodename, state)

@@ -16,7 +16,7 @@ rx request, 8 bytes: id u16 @0, pad u16 @2, gref u32 @4.
 rx response, 8 bytes: id u16 @0, offset u16 @2, flags u16 @4 (NETRXF_*), status s16 @6 (>= 0: bytes here).
 
 extra info, 8 bytes, takes a whole slot in either direction: type u8 @0, flags u8 @1, payload @2; for GSO:
-size u16 @2 (MSS), gso type u8 @4, pad u8 @5, features u16 @6.
+size u16 @2 (MSS), gso type u8 @4, pad u8 @5, features u16 @6; for MCAST_ADD and MCAST_DEL: address 6 bytes @2.
 
 Beware: bits 0 and 1 mean csum_blank and data_validated on tx, and the other way round on rx.
 """
@@ -29,6 +29,7 @@ TX_RESPONSE: Final = Struct("<Hh")  # id status
 RX_REQUEST: Final = Struct("<HHI")  # id pad gref
 RX_RESPONSE: Final = Struct("<HHHh")  # id offset flags status
 EXTRA_GSO: Final = Struct("<BBHBBH")  # type flags size gso_type pad features
+EXTRA_MCAST: Final = Struct("<BB6s")  # type flags addr
 assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EXTRA_GSO.size) == (
     12,
     4,
@@ -36,6 +37,7 @@ assert (TX_REQUEST.size, TX_RESPONSE.size, RX_REQUEST.size, RX_RESPONSE.size, EX
     8,
     8,
 )
+assert EXTRA_MCAST.size == 8
 
 TX_SLOT_SIZE: Final = 12
 RX_SLOT_SIZE: Final = 8

@@ -59,7 +59,7 @@ class Demo:
             self.events.append(text)
             self.say(f"  {text}")
 
-    def ready(self) -> None:
+    def ready(self, _: str) -> None:
         """All vifs are Connected."""
         self.boot_s = time.monotonic() - self.began
         self.say(f"  every vif Connected after {self.boot_s:.2f} s")

@@ -33,7 +33,7 @@ def end(owner: Owner) -> None:
     """Ask the engine; where it does not listen tell the process, and in the end the kernel."""
     try:
         with Client(run_root() / owner.name, timeout_s=GRACE_S) as client:
-            client.call("shutdown")
+            client.call("end")
     except XnetError:
         owner.kill(signal.SIGTERM)
     if not owner.wait_gone(GRACE_S):

@@ -32,16 +32,18 @@ def list_(lab_name: str | None, want_long: bool, want_json: bool) -> None:
         for d in domains
     ]
     table(("Name", "ID", "Mem", "Type", "State", "VIFs"), rows, right=("ID", "Mem"))
-    if want_long:
-        for domain in domains:
-            for vif in domain["vifs"]:
+    for domain in domains:
+        for vif in domain["vifs"]:
+            if want_long:
                 describe(domain["name"], vif)
+            elif vif["reason"]:
+                click.echo(f"{domain['name']} {vif['device']}: {vif['reason']}")
 
 
 def brief(vif: dict[str, Any]) -> str:
     """A vif in the table; its state only where it is not the one that is wanted."""
-    text = f"{vif['name']}@{vif['attached']}"
-    return text if vif["state"] == "Connected" else f"{text} ({vif['state']})"
+    state = vif["state"] if vif["state"] != "Connected" else "link down" if vif["link"] == "down" else ""
+    return f"{vif['name']}@{vif['attached']}" + (f" ({state})" if state else "")
 
 
 def describe(domain: str, vif: dict[str, Any]) -> None:
@@ -51,12 +53,16 @@ def describe(domain: str, vif: dict[str, Any]) -> None:
     facts = {
         "backend": vif["backend"],
         "state": vif["state"],
+        "link": vif["link"] + ("" if vif["carrier"] else ", no carrier in dom0"),
         **({"reason": vif["reason"]} if vif["reason"] else {}),
         "mac": vif["mac"],
         "mtu": vif["mtu"],
         "ip": " ".join(vif["ip"]) or "-",
-        "transport": f"{vif['tx_mode']} out of the guest, {vif['rx_mode']} into it (HVcopy)",
-        "rings and channels": f"{vif['queues']} queue, {channels(vif['event_channels'])}",
+        "profiles": f"{vif['frontend_profile']} frontend, {vif['backend_profile'] or 'no'} backend",
+        "transport": f"{vif['tx_mode']} out of the guest, {vif['rx_mode']} into it",
+        **({"headroom": f"{vif['xdp_headroom']} bytes in each page"} if vif["xdp_headroom"] else {}),
+        **({"rate": "{bytes} bytes in {usec} us".format(**vif["rate"])} if vif["rate"] else {}),
+        "rings and channels": f"{counted(vif['queues'], 'queue')}, {channels(vif)}",
         "agreed toward dom0": features(vif["features"]["to_backend"]),
         "agreed toward the guest": features(vif["features"]["to_guest"]),
     }
@@ -64,9 +70,21 @@ def describe(domain: str, vif: dict[str, Any]) -> None:
         click.echo(f"    {name:<28} {value}")
 
 
-def channels(count: int) -> str:
+def counted(count: int, what: str) -> str:
+    """``1 queue``, ``2 queues``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def channels(vif: dict[str, Any]) -> str:
     """How events travel: feature-split-event-channels or not."""
-    return {0: "no event channel", 1: "one event channel"}.get(count, "event channels split for tx and rx")
+    channels, queues = vif["event_channels"], vif["queues"]
+    if not channels:
+        return "no event channel"
+    return (
+        ("one event channel" if queues == 1 else "one event channel each")
+        if channels == queues
+        else "event channels split for tx and rx"
+    )
 
 
 def features(agreed: dict[str, bool]) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import click
 
-from xnet.control.client import Client
-from xnet.control.state import pick, run_root
-from xnet.control.verbs.options import lab_option
+from xnet.control.verbs.options import domain_argument, lab_option, order
 
 
 @click.command(short_help="Stop a guest where it is.")
 @lab_option
-@click.argument("domain", metavar="DOM")
+@domain_argument
 def pause(lab_name: str | None, domain: str) -> None:
     """Stop guest DOM where it is, as xl pause does: it answers no event, takes no frame and sends none.
 
@@ -20,21 +18,15 @@ def pause(lab_name: str | None, domain: str) -> None:
 
     Example:  sudo xnet pause a
     """
-    order(lab_name, "pause", domain)
+    order(lab_name, "pause", domain=domain)
 
 
 @click.command(short_help="Let a paused guest go on.")
 @lab_option
-@click.argument("domain", metavar="DOM")
+@domain_argument
 def unpause(lab_name: str | None, domain: str) -> None:
     """Let paused guest DOM go on, as xl unpause does. One that is not paused goes on, too.
 
     Example:  sudo xnet unpause a
     """
-    order(lab_name, "unpause", domain)
-
-
-def order(lab_name: str | None, verb: str, domain: str) -> None:
-    """Have the engine do it."""
-    with Client(run_root() / pick(lab_name).name) as client:
-        client.call(verb, domain=domain)
+    order(lab_name, "unpause", domain=domain)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from xnet.control.verbs.options import lab_file
+from xnet.control.verbs.options import keep_option, lab_file
 
 
 @click.command(short_help="Start a lab in the background.")
 @lab_file
-def up(lab_path: str) -> None:
+@keep_option
+def up(lab_path: str, keep: bool) -> None:
     """Start a lab in the background; returns when every vif is Connected, or says why not.
 
     Example:  sudo xnet up examples/pair.toml
@@ -22,4 +23,4 @@ def up(lab_path: str) -> None:
     lab = load_lab(lab_path)
     need_root()
     with Progress() as progress:
-        start(lab, progress.say)
+        start(lab, progress.say, keep)

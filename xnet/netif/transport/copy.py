@@ -11,7 +11,8 @@ from xnet.frame import Frame, Frames, own
 from xnet.frame.arena import Arena
 from xnet.hv.api import COPY_RUN, CopyOp, Xen
 from xnet.netif.gather import Packet, Segment, take
-from xnet.netif.slots import Gather
+from xnet.netif.slots import Gather, Scatter
+from xnet.netif.transport.deliver import Deliver
 
 Failure = tuple[str, list[int]]
 """Why a packet could not be fetched, as a counter's name, and the response status of each data slot; none of them: all
@@ -153,22 +154,33 @@ class CopyFetch:
         """Nothing is held after a copy."""
 
 
-class CopyDeliver:
+class CopyDeliver(Deliver):
     """Frames to the pages a guest posted, each slot filled from offset 0 (HVcopy); `scatter` makes the copies."""
 
-    def __init__(self, xen: Xen) -> None:
+    def __init__(self, xen: Xen, domid: int) -> None:
+        super().__init__()
         self.xen = xen
+        self.scatter = Scatter(domid)
 
-    def deliver(self, ops: list[CopyOp]) -> dict[int, int] | None:
-        """Run the copies. None when all went well, else the failed grant references and their GNTST status."""
-        statuses = self.xen.copy_grants(ops)
-        if statuses is None:
-            return None
-        failed: dict[int, int] = {}
-        for op, status in zip(ops, statuses, strict=True):
-            if status:  # of a run: all its slots, for nobody knows which of them arrived
-                failed |= dict.fromkeys(range(op.dst, op.dst + max(1, (op.length + PAGE_MASK) >> PAGE_SHIFT)), status)
-        return failed
+    def burst(self, frames: Frames, requests: bytes) -> tuple[bytes, int, int, int]:  # hot
+        """See `Deliver`."""
+        ops: list[CopyOp] = []
+        answers, slots, done, size = self.scatter.burst(frames, requests, ops)
+        statuses = self.xen.copy_grants(ops) if done else None
+        self.failed = None if statuses is None else failures(ops, statuses)
+        return answers, slots, done, size
+
+    def close(self) -> None:
+        """See `Deliver`: nothing is held after a copy."""
+
+
+def failures(ops: list[CopyOp], statuses: list[int]) -> dict[int, int]:
+    """The grant references that could not be copied into, and their GNTST status."""
+    failed: dict[int, int] = {}
+    for op, status in zip(ops, statuses, strict=True):
+        if status:  # of a run: all its slots, for nobody knows which of them arrived
+            failed |= dict.fromkeys(range(op.dst, op.dst + max(1, (op.length + PAGE_MASK) >> PAGE_SHIFT)), status)
+    return failed
 
 
 def singly(segments: list[Segment]) -> list[Segment]:

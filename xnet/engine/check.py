@@ -1,0 +1,149 @@
+"""Check: whether a running machine has anything that nobody accounts for.
+
+Every page, frame, grant reference, port and mapping of a domain must belong to one of its drivers; every netback, TAP,
+bridge port, vnic and device directory in the store to a vif that a guest has. `check` says what does not, a line each.
+It is true between two turns only, so nothing may be half done while it looks: an order that is being carried out shows
+up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from xnet.engine.driver_domain import Backend
+from xnet.engine.guest import Guest
+from xnet.engine.xen_host import ARENA_PAGES
+from xnet.hv import DomainStatistics
+from xnet.xenstore import Conversation, listing
+
+if TYPE_CHECKING:
+    from xnet.engine.machine import Machine
+
+GUEST_PAGES = 2
+"""The console's and the store's."""
+
+
+async def check(machine: Machine) -> dict[str, Any]:
+    """``problems``, a line each, and counts of what there is."""
+    links = await machine.netlink.links()
+    hypervisor = machine.host.hypervisor
+    statistics = {each.domid: each for each in hypervisor.statistics()}
+    problems = [
+        *heap(machine),
+        *dom0(machine, statistics[0]),
+        *(text for guest in machine.guests.values() for text in guest_domain(machine, guest, statistics[guest.domid])),
+        *strangers(machine),
+        *devices(machine, links),
+        *directories(machine),
+    ]
+    return {
+        "problems": problems,
+        "domains": len(statistics),
+        "vifs": len(machine.drivers.backends),
+        "pages": sum(each.pages_used for each in statistics.values()),
+        "grants": sum(domain.grefs_used for domain in hypervisor.domains.values()),
+        "ports": sum(each.ports for each in statistics.values()),
+        "mappings": sum(each.mappings for each in statistics.values()),
+        "interfaces": len(links),
+    }
+
+
+def differs(who: str, what: str, found: int, wanted: int) -> Iterator[str]:
+    """A line for a count that is not what the drivers account for."""
+    if found != wanted:
+        yield f"{who}: {found} {what}, {wanted} accounted for"
+
+
+def heap(machine: Machine) -> Iterator[str]:
+    """The hypervisor's own books."""
+    for text in machine.host.hypervisor.leaks():
+        if text.startswith(("heap", "zombie")) or "belong to nobody" in text:
+            yield text
+
+
+def dom0(machine: Machine, found: DomainStatistics) -> Iterator[str]:
+    """What the backends hold."""
+    backs = [backend.netback for backend in machine.drivers.backends.values()]
+    guests = len(machine.guests)
+    deliverers = [queue.deliverer for back in backs for queue in back.queues]
+    held = sum(each.pages for each in deliverers)
+    yield from differs("dom0", "pages out", found.pages_used, ARENA_PAGES + held)
+    yield from differs("dom0", "ports", found.ports, guests + sum(len(back.ports) for back in backs))
+    yield from differs("dom0", "mappings", found.mappings, guests + sum(len(back.rings) for back in backs))
+    spare = sum(len(each.spare) for each in deliverers)
+    yield from differs("dom0", "frames under no page", len(machine.host.dom0.reservation.loose), spare)
+    yield from differs("dom0", "grant references out", machine.host.dom0.grefs_used, 0)
+
+
+def guest_domain(machine: Machine, guest: Guest, found: DomainStatistics) -> Iterator[str]:
+    """What a guest's frontends hold."""
+    fronts = [vif.netfront for vif in guest.vifs.values()]
+    held = sum(queue.pages for front in fronts for queue in front.queues)
+    lost = sum(front.counters.others.get("grants_lost", 0) for front in fronts)
+    yield from differs(guest.name, "pages out", found.pages_used, GUEST_PAGES + held + lost)
+    yield from differs(guest.name, "grant references out", guest.xen.domain.grefs_used, held + lost)
+    yield from differs(guest.name, "ports", found.ports, 1 + sum(len(front.ports) for front in fronts))
+    rings = sum(len(backend.netback.rings) for _, backend in machine.ends(guest) if backend is not None)
+    yield from differs(guest.name, "grants in use", found.grants_in_use, 1 + rings)
+
+
+def strangers(machine: Machine) -> Iterator[str]:
+    """Domains and backends without a guest."""
+    known = {guest.domid for guest in machine.guests.values()}
+    for domid, domain in machine.host.hypervisor.domains.items():
+        if domid and domid not in known:
+            yield f"d{domid} ({domain.name}): no guest of this lab"
+    for guest in machine.guests.values():
+        for vif, backend in machine.ends(guest):
+            if backend is None:
+                yield f"{guest.name} {vif.device}: no backend"
+    vifs = {(guest.domid, handle) for guest in machine.guests.values() for handle in guest.vifs}
+    for key, backend in machine.drivers.backends.items():
+        if key not in vifs:
+            yield f"{backend.netback.name}: a backend without a vif"
+
+
+def devices(machine: Machine, links: dict[str, str]) -> Iterator[str]:
+    """dom0's interfaces, bridge ports and vnics."""
+    backends: list[Backend] = list(machine.drivers.backends.values())
+    wanted = {each.tap.name: each.attached for each in backends if each.tap is not None}
+    wanted |= {link.name: link.bridge or "" for link in machine.lab.links}
+    for name, bridge in wanted.items():
+        if name not in links:
+            yield f"dom0: no interface {name}"
+        elif links[name] != bridge:
+            yield f"dom0: {name} is in bridge {links[name] or 'none'}, not in {bridge or 'none'}"
+    bridges = {spec.name for spec in machine.lab.bridges if not spec.existing}
+    for name, bridge in links.items():
+        if bridge in bridges and name not in wanted:
+            yield f"dom0: {name} is a port of {bridge}, and nobody's"
+    vnics = {each.vnic.name for each in backends if each.vnic is not None}
+    for switch_name, switch in machine.drivers.switches.items():
+        for port in switch.ports:
+            if port.name not in vnics:
+                yield f"dom0: {port.name} is a vnic on {switch_name}, and nobody's"
+
+
+def directories(machine: Machine) -> Iterator[str]:
+    """The store's directories of domains and vifs."""
+    domids = {str(guest.domid) for guest in machine.guests.values()}
+    found: list[str] = []
+
+    def look() -> Conversation[None]:
+        for home, known in (("/local/domain", domids | {"0"}), ("/libxl", domids)):
+            found.extend(f"{home}/{name}" for name in (yield from listing(home)) or [] if name not in known)
+        for domid in (yield from listing("/local/domain/0/backend/vif")) or []:
+            home = f"/local/domain/0/backend/vif/{domid}"
+            found.extend(f"{home}/{handle}" for handle in (yield from listing(home)) or [] if not has(domid, handle))
+        for guest in machine.guests.values():
+            for home in (f"/local/domain/{guest.domid}/device/vif", f"/libxl/{guest.domid}/device/vif"):
+                handles = (yield from listing(home)) or []
+                found.extend(f"{home}/{handle}" for handle in handles if not has(str(guest.domid), handle))
+
+    def has(domid: str, handle: str) -> bool:
+        return any(str(guest.domid) == domid and handle in map(str, guest.vifs) for guest in machine.guests.values())
+
+    machine.host.session.run(look())
+    for path in found:
+        yield f"xenstore: {path} is nobody's"

@@ -1,0 +1,277 @@
+"""Toolstack: what xl does to a running machine. Guests are created, shut down, rebooted, destroyed; vifs come and go.
+
+Each order is one task that runs to its end, or undoes itself: whoever asked may go away meanwhile. Orders about one
+guest wait for each other.
+
+What a reboot keeps: the guest's name, its vifs (those plugged in later, too), addresses, routes and sysctls. What it
+does not: the domain id, the namespaces, and every process that ran in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from xnet.abi.xen import PAGE_SIZE
+from xnet.abi.xen.xenbus import XenbusState
+from xnet.engine.guest import Guest, GuestVif
+from xnet.engine.lab import DomainSpec, VifSpec
+from xnet.errors import XnetError
+from xnet.host.tap import close_taps
+from xnet.hv import DomainState
+from xnet.xenstore import Conversation, Write
+from xnet.xenstore.toolstack import destroy_vif, remove_vif
+
+if TYPE_CHECKING:
+    from xnet.engine.machine import Machine
+
+CONNECT_S: Final = 10.0
+"""How long new vifs may take until Connected."""
+CLOSE_S: Final = 10.0
+"""How long a backend waits for its frontend to close, before it is removed all the same (libxl's bound)."""
+CARRIER_S: Final = 2.0
+"""How long kernels may take to see a carrier."""
+LOOK_S: Final = 0.02
+
+
+class Toolstack:
+    """Orders to one machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # --- guests
+
+    async def create(self, name: str) -> None:
+        """Start a guest of the lab that does not run: one without autostart, or one that ended. XnetError."""
+        machine = self.machine
+        async with self.turns[name]:
+            if name in machine.guests:
+                raise XnetError(f"{name} runs already; reboot it, or destroy it first")
+            spec = next((spec for spec in machine.lab.domains if spec.name == name), None)
+            if spec is None:
+                names = ", ".join(spec.name for spec in machine.lab.domains)
+                raise XnetError(f"the lab has no domain {name}; it has {names}")
+            await self.start(spec)
+
+    async def start(self, spec: DomainSpec) -> None:
+        """Boot a guest until its vifs are Connected; one that cannot be booted leaves nothing."""
+        machine = self.machine
+        xen = machine.host.create_guest(spec.name, spec.memory // PAGE_SIZE)
+        try:
+            await machine.boot_guest(spec, xen)
+        except BaseException:
+            guest = machine.guests.get(spec.name)
+            if guest is not None:
+                await self.end(guest)
+            else:
+                machine.host.destroy_guest(xen.domain.domid)
+            raise
+        await self.connected(machine.guests[spec.name])
+
+    async def shutdown(self, name: str) -> None:
+        """Let a guest close its vifs in order, then end it. XnetError."""
+        guest = self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            await self.close(guest, "poweroff")
+            await self.end(guest)
+
+    async def reboot(self, name: str) -> None:
+        """Shut a guest down and start it anew, with the vifs it has now. XnetError."""
+        guest = self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            spec = replace(guest.spec, vifs=tuple(vif.spec for _, vif in sorted(guest.vifs.items())))
+            await self.close(guest, "reboot")
+            await self.end(guest)
+            await self.start(spec)
+
+    async def suspend(self, name: str) -> None:
+        """Let a guest suspend itself (control/shutdown): it stops where it is, keeps its memory, and its backends know
+        nothing of it. XnetError."""
+        machine, guest = self.machine, self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            if machine.host.hypervisor.domains[guest.domid].state is not DomainState.RUNNING:
+                raise XnetError(f"{guest.name} does not run: it is paused or suspended already")
+            self.tell(guest, "suspend")
+            self.tell(guest, "")  # the guest's kernel takes the order
+            guest.pause()
+            machine.host.hypervisor.shutdown(guest.domid, "suspend")
+            machine.on_event(f"{guest.name}: suspended")
+
+    async def resume(self, name: str) -> None:
+        """Let a suspended guest go on: its drivers connect anew. XnetError when they do not, or it is not suspended."""
+        machine, guest = self.machine, self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            machine.host.hypervisor.resume(guest.domid)
+            for vif in guest.vifs.values():
+                vif.netfront.resume()
+            machine.turn.kick()
+            await self.connected(guest)
+            machine.on_event(f"{guest.name}: resumed")
+
+    async def destroy(self, name: str) -> None:
+        """End a guest where it is: nobody in it is asked. XnetError."""
+        guest = self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            await self.end(guest)
+
+    async def close(self, guest: Guest, reason: str) -> None:
+        """A guest's own end: its drivers close, its domain says why it stopped. One that does not is not waited for
+        longer than `CLOSE_S`; one that does not run is not asked."""
+        machine, domid = self.machine, guest.domid
+        if machine.guests.get(guest.name) is not guest:
+            raise XnetError(f"no guest {guest.name} any more")
+        if machine.host.hypervisor.domains[domid].state is not DomainState.RUNNING:
+            return
+        self.tell(guest, reason)
+        for vif in guest.vifs.values():
+            vif.netfront.close()
+        machine.turn.kick()
+        await self.until(
+            lambda: all(
+                backend is None or backend.netback.state is not XenbusState.Connected
+                for _, backend in machine.ends(guest)
+            )
+        )
+        machine.host.hypervisor.shutdown(domid, reason)
+
+    def tell(self, guest: Guest, order: str) -> None:
+        """What a guest's kernel is to do (xenstore-paths, control/shutdown)."""
+
+        def write() -> Conversation[None]:
+            yield Write(f"/local/domain/{guest.domid}/control/shutdown", order)
+
+        self.machine.host.session.run(write())
+
+    async def end(self, guest: Guest) -> None:
+        """Take a guest's domain, nodes, interfaces and namespaces away."""
+        machine = self.machine
+        if machine.guests.pop(guest.name, None) is None:
+            raise XnetError(f"no guest {guest.name} any more")
+        taps = guest.close()
+        machine.host.destroy_guest(guest.domid)
+        machine.turn.kick()
+        await asyncio.gather(close_taps(taps), machine.nursery.destroy(guest.name))
+        await self.until(lambda: not any(domid == guest.domid for domid, _ in machine.drivers.backends))
+        machine.on_event(f"{guest.name}: domain {guest.domid} destroyed")
+
+    # --- vifs
+
+    async def attach(self, name: str, spec: VifSpec) -> GuestVif:
+        """Plug a vif into a running guest, and wait until it is Connected. XnetError: then it is not there."""
+        machine, guest = self.machine, self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            self.taken(spec)
+            vif = await machine.add_vif(guest, self.next_handle(name), spec)
+            try:
+                await self.connected(guest, vif.handle)
+            except BaseException:
+                await self.unplug(guest, vif)
+                raise
+            return vif
+
+    def next_handle(self, name: str) -> int:
+        """What the next vif of a guest is numbered: one more than the last, as libxl has it. XnetError."""
+        return max(self.machine.guest_of(name).vifs, default=-1) + 1
+
+    async def detach(self, name: str, which: str) -> None:
+        """Unplug a vif: by its handle, its device or its MAC. XnetError."""
+        guest = self.machine.guest_of(name)
+        async with self.turns[guest.name]:
+            await self.unplug(guest, vif_of(guest, which))
+
+    async def unplug(self, guest: Guest, vif: GuestVif) -> None:
+        """As libxl does it: the backend is asked to close, and forgotten when it has, or has not in time."""
+        machine, key = self.machine, (guest.domid, vif.handle)
+        machine.host.session.run(remove_vif(*key))
+        machine.turn.kick()
+        in_time = await self.until(lambda: key not in machine.drivers.backends)
+        machine.host.session.run(destroy_vif(*key))
+        machine.turn.kick()
+        if not in_time:
+            machine.on_event(f"{guest.name} {vif.device}: did not close in {CLOSE_S:.0f} s, removed all the same")
+            backend = machine.drivers.backends.get(key)
+            if backend is not None:
+                backend.netback.stop()
+                machine.drivers.gone(backend.netback)
+        await guest.remove_nic(vif)
+        machine.on_event(f"{guest.name} {vif.device}: unplugged")
+
+    def restart_backend(self, name: str, which: str) -> None:
+        """Let a vif's backend driver die and another go on with its rings, where they are. XnetError."""
+        guest = self.machine.guest_of(name)
+        vif = vif_of(guest, which)
+        self.machine.drivers.restart(guest.domid, vif.handle)
+        self.machine.turn.kick()
+
+    async def link(self, name: str, which: str, up: bool) -> None:
+        """Put a vif's cable in, or pull it out: no carrier at either end, and nothing passes; wait until the kernels
+        have seen it. XnetError.
+
+        The frontend's ``disconnect`` says so, too, which Windows' drivers look at.
+        """
+        guest = self.machine.guest_of(name)
+        vif = vif_of(guest, which)
+
+        def tell() -> Conversation[None]:
+            yield Write(f"/local/domain/{guest.domid}/device/vif/{vif.handle}/disconnect", str(int(not up)))
+
+        self.machine.host.session.run(tell())
+        vif.nic.plugged(up)
+        if (guest.domid, vif.handle) in self.machine.drivers.backends:
+            self.machine.drivers.plug(guest.domid, vif.handle, up)
+        self.machine.turn.kick()
+        self.machine.on_event(f"{guest.name} {vif.device}: cable {'in' if up else 'out'}")
+        if up:
+            await self.until(lambda: self.machine.running(guest), CARRIER_S)
+
+    def taken(self, spec: VifSpec) -> None:
+        """XnetError for an address that another vif has: a MAC on the same switch, an IP anywhere."""
+        switch = spec.bridge or spec.link
+        for guest in self.machine.guests.values():
+            for vif in guest.vifs.values():
+                if vif.spec.mac == spec.mac and switch in (vif.spec.bridge, vif.spec.link):
+                    raise XnetError(f"mac {spec.mac} is {guest.name} {vif.device}'s on {switch}: choose another")
+                for address in set(spec.ip).intersection(vif.spec.ip):
+                    raise XnetError(f"ip {address} is {guest.name} {vif.device}'s: choose another")
+
+    # --- waiting
+
+    async def connected(self, guest: Guest, handle: int | None = None) -> None:
+        """Until a guest's vifs (or one) are Connected at both ends, and its kernel has seen it. XnetError with what is
+        in the way."""
+        machine = self.machine
+
+        def missing() -> list[tuple[str, str]]:
+            return machine.unconnected_of(guest, handle)
+
+        def settled() -> bool:
+            waiting = missing()
+            return any(reason for _, reason in waiting) or not (waiting or not machine.running(guest))
+
+        await self.until(settled, CONNECT_S)
+        if waiting := missing():
+            raise XnetError("; ".join(f"{where}: {reason or 'no progress'}" for where, reason in waiting))
+
+    async def until(self, done: Callable[[], bool], seconds: float = CLOSE_S) -> bool:
+        """Wait until something is so; False when it is not in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not done():
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            return False
+        return True
+
+
+def vif_of(guest: Guest, which: str) -> GuestVif:
+    """A guest's vif by handle, device name or MAC. XnetError names those there are."""
+    for vif in guest.vifs.values():
+        if which.lower() in (str(vif.handle), vif.device, vif.spec.mac):
+            return vif
+    there = ", ".join(f"{vif.handle} ({vif.device}, {vif.spec.mac})" for vif in guest.vifs.values()) or "none"
+    raise XnetError(f"{guest.name} has no vif {which}; it has {there}")
