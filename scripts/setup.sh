@@ -190,7 +190,7 @@ give_back() {
     )
 }
 
-# All of it, one set-up at a time in this checkout. $1: run, dev (tests) or check (no tools, no root).
+# All of it, one set-up at a time in this checkout. $1: run, dev (tests), check or fuzz (no tools, no root).
 set_up() {
     exec 9<"$root"
     flock -n 9 || {
@@ -211,6 +211,10 @@ set_up() {
         need_package
         ;;
     check) need_venv dev ;;
+    fuzz)
+        need_venv dev
+        need_package
+        ;;
     esac
     give_back
     exec 9<&-
