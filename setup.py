@@ -72,7 +72,7 @@ HOT = {
         "xnet/netif/transport/flip.py",
         "xnet/netif/transport/headroom.py",
         "xnet/netif/transport/map.py",
-        "xnet/netif/transport/xdp.py",
+        "xnet/netif/transport/extras.py",
     ],
 }
 """What a frame passes through, by library; everything else runs once a vif or once a second."""

@@ -190,8 +190,7 @@ def test_step_6_without_room_on_the_link_the_ring_is_left_alone(stage: Stage) ->
     stage.world.step()
     queue = stage.queue(stage.one)
     assert queue.tx_ring.indices[RSP_PROD] == 0
-    assert stage.one.netback.queue is not None
-    assert stage.one.netback.queue.tx_ring.req_cons == 0
+    assert stage.one.netback.queues[0].tx_ring.req_cons == 0
 
 
 def test_step_7_a_response_for_every_id_also_when_the_packet_is_dropped(stage: Stage) -> None:

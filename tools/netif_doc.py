@@ -69,7 +69,7 @@ def constants(module: ModuleType, *prefixes: str) -> str:
 def rings() -> str:
     """Which rings there are, and how many slots fit in a page."""
     rows = []
-    for name, request, response in (("tx", 12, 4), ("rx", 8, 8)):
+    for name, request, response in (("tx", 12, 4), ("rx", 8, 8), ("control", 16, 12)):
         slot = max(request, response)
         count = nr_ents(slot)
         rows.append((name, request, response, slot, count, f"{HEADER_SIZE} to {HEADER_SIZE + count * slot - 1}"))
@@ -164,6 +164,30 @@ def verdicts() -> str:
     return table(("on the ring", "verdict"), rows)
 
 
+CONTROL = {
+    "GET_HASH_FLAGS": ("", "a mask of kinds", "no algorithm is set: NOT_SUPPORTED"),
+    "SET_HASH_FLAGS": ("a mask of kinds; 0: none", "", "a bit nobody knows, or no algorithm"),
+    "SET_HASH_KEY": (
+        "reference, bytes",
+        "",
+        "more than 40 bytes, a page that cannot be read; fewer are filled with zeros",
+    ),
+    "GET_HASH_MAPPING_SIZE": ("", "the most entries", ""),
+    "SET_HASH_MAPPING_SIZE": ("entries; 0: no mapping", "", "more than there may be; all entries are queue 0 then"),
+    "SET_HASH_MAPPING": ("reference, entries, the first", "", "entries past the mapping, or a queue there is not"),
+    "SET_HASH_ALGORITHM": ("an algorithm", "", "one nobody knows"),
+}
+"""Control requests: what their data words are, what the answer's is, and what makes it INVALID_PARAMETER."""
+
+
+def control() -> str:
+    """`CONTROL`, with its numbers; KeyError if one is missing."""
+    prefix = "XEN_NETIF_CTRL_TYPE_"
+    names = [name.removeprefix(prefix) for name in vars(netif) if name.startswith(prefix)]
+    rows = [(getattr(netif, prefix + name), f"`{name}`", *CONTROL[name]) for name in names if name != "INVALID"]
+    return table(("type", "name", "data", "answer", "refused"), rows)
+
+
 KEYS = {
     "mac": ("toolstack, both ends", "needed", "the guest's address; which end's copy is read is in profiles.md"),
     "handle": ("toolstack, both ends", "needed", "the vif's number in its guest"),
@@ -202,11 +226,14 @@ KEYS = {
     "feature-multicast-control": ("backend", "0", "sends only multicast that was asked for, if told to"),
     "feature-dynamic-multicast-control": ("backend", "0", "that may be told at any time, not only on connect"),
     "request-multicast-control": ("frontend", "0", "tells it to; groups come and go by extras on the tx ring"),
+    "feature-ctrl-ring": ("backend", "0", "hashes flows as the guest says, on a ring of its own"),
+    "ctrl-ring-ref": ("frontend", "no control ring", "that ring page's grant; one for all queues"),
+    "event-channel-ctrl": ("frontend", "needed with it", "its channel"),
     "feature-xdp-headroom": ("backend", "0", "leaves bytes free in front of the data in each page"),
     "xdp-headroom": ("frontend", "0", "how many; changed while connected by way of Reconfiguring"),
 }
 """Keys by who writes them where, what their absence means, and what they say."""
-NEGOTIATED = re.compile(r"\"((?:feature|request|multi-queue|xdp|event-channel)-[a-z0-9-]+|[tr]x-ring-ref)\"")
+NEGOTIATED = re.compile(r"\"((?:feature|request|multi-queue|xdp|event-channel)-[a-z0-9-]+|(?:[tr]x|ctrl)-ring-ref)\"")
 
 
 def keys() -> str:
@@ -243,6 +270,8 @@ def document() -> str:
         "tx_flags": constants(netif, "NETTXF_"),
         "rx_flags": constants(netif, "NETRXF_"),
         "extras": constants(netif, "XEN_NETIF_EXTRA_", "XEN_NETIF_GSO_"),
+        "control": control(),
+        "hash_kinds": constants(netif, "XEN_NETIF_CTRL_HASH_"),
         "statuses": constants(netif, "XEN_NETIF_RSP_"),
         "verdicts": verdicts(),
         "recorded": recorded(),

@@ -94,6 +94,7 @@ class FakeMachine:
             "carrier": True,
             "xdp_headroom": 0,
             "rate": None,
+            "hashing": {"algorithm": "toeplitz", "kinds": ["ipv4", "ipv4-tcp"], "key": "00" * 40, "mapping": [0, 1, 0]},
             "frontend_profile": "windows",
             "backend_profile": "xvm-2008",
             "queues": 1,

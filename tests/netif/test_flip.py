@@ -107,7 +107,7 @@ def test_a_guest_that_dies_or_leaves_gives_everything_back(world: World) -> None
 def test_dry_frames_wait_and_come_when_pages_return() -> None:
     with World(heap_pages=1024) as world:
         vif = world.vif(world.guest("a"), rx_mode="flip")
-        deliverer = vif.netback.queue.deliverer  # type: ignore[union-attr]
+        deliverer = vif.netback.queues[0].deliverer
         world.host.dom0.release_frames(deliverer.spare)  # type: ignore[attr-defined]
         deliverer.spare = []  # type: ignore[attr-defined]
         frames = eat(world, 2)

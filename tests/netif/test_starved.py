@@ -33,8 +33,7 @@ def test_frames_wait_for_buffers_and_come_in_order(starved: tuple[World, Vif, Fr
     hand.post(50)
     assert [data for *_, data in hand.arrived()] == frames
     assert vif.netback.statistics()["rx_drops"] == 0
-    assert vif.netback.queue is not None
-    assert vif.netback.queue.waiting_bytes == 0
+    assert vif.netback.queues[0].waiting_bytes == 0
 
 
 def test_a_frame_is_never_begun_without_buffers_for_all_of_it(starved: tuple[World, Vif, FrontByHand]) -> None:

@@ -15,25 +15,9 @@ from xnet.control.reader import Table, nearest
 from xnet.control.values import addresses, duration, flag, integer, mac, mtu, one_of, switches, text
 from xnet.engine.lab import Lab, VifSpec
 from xnet.errors import ConfigError, XnetError
-from xnet.netif.features import HEADROOM_MAX
+from xnet.netif.features import FEATURE_NAMES, HEADROOM_MAX
 from xnet.netif.patience import DRAIN_S, STALL_S
 from xnet.netif.profile import BACKENDS, FRONTENDS
-
-FEATURES = (
-    "sg",
-    "gso-tcpv4",
-    "gso-tcpv6",
-    "csum-offload",
-    "ipv6-csum-offload",
-    "split-event-channels",
-    "rx-notify",
-    "xdp-headroom",
-    "multicast-control",
-    "dynamic-multicast-control",
-    "rx-copy",
-    "rx-flip",
-)
-"""Names of the negotiated features, as the xenstore keys without ``feature-`` and ``no-``."""
 
 RX_MODE = one_of("copy", "flip")
 """Into the guest: HVcopy, or page flipping."""
@@ -168,7 +152,7 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
     """One vif. Wrong values are noted in the table's problems and replaced by their defaults."""
     bridge, link, limit = plugged(table, switches_)
     none: dict[str, bool] = {}
-    both = table.get("features", switches(FEATURES), none)
+    both = table.get("features", switches(FEATURE_NAMES), none)
     flip = table.get("rx_mode", RX_MODE, switches_.rx_mode) == "flip"
     front_profile, back_profile, tx_mode = profiles(table, flip)
     front, back = ({"rx-copy": False, "rx-flip": True}, {"rx-flip": True}) if flip else (none, none)
@@ -194,8 +178,8 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
         trusted=table.get("trusted", flag, True),
         frontend_profile=front_profile,
         backend_profile=back_profile,
-        frontend_features=front | both | table.get("frontend_features", switches(FEATURES), none),
-        backend_features=back | both | table.get("backend_features", switches(FEATURES), none),
+        frontend_features=front | both | table.get("frontend_features", switches(FEATURE_NAMES), none),
+        backend_features=back | both | table.get("backend_features", switches(FEATURE_NAMES), none),
     )
 
 

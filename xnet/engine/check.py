@@ -79,7 +79,7 @@ def dom0(machine: Machine, found: DomainStatistics) -> Iterator[str]:
 def guest_domain(machine: Machine, guest: Guest, found: DomainStatistics) -> Iterator[str]:
     """What a guest's frontends hold."""
     fronts = [vif.netfront for vif in guest.vifs.values()]
-    held = sum(queue.pages for front in fronts for queue in front.queues)
+    held = sum(front.pages for front in fronts)
     lost = sum(front.counters.others.get("grants_lost", 0) for front in fronts)
     yield from differs(guest.name, "pages out", found.pages_used, GUEST_PAGES + held + lost)
     yield from differs(guest.name, "grant references out", guest.xen.domain.grefs_used, held + lost)

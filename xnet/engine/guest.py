@@ -20,7 +20,7 @@ from xnet.host.tap import Tap, close_taps
 from xnet.netif import Features, FrontQueue, Netfront
 from xnet.netif.device import Device
 from xnet.netif.features import usable_mtu
-from xnet.netif.profile import FRONTENDS
+from xnet.netif.profile import FRONTENDS, asked_for
 
 GROUPS_S = 0.1
 """Seconds between two looks at the groups a guest is in, where a backend filters multicast for it."""
@@ -171,7 +171,7 @@ class Guest:
             self.xen.client.session,
             handle,
             nic,
-            features=Features.of({"multicast-control": bool(profile.multicast)} | spec.frontend_features),
+            features=Features.of(asked_for(profile) | spec.frontend_features),
             profile=profile,
             headroom=spec.xdp_headroom,
             observe=observe,

@@ -12,6 +12,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.driver_domain import Backend
 from xnet.engine.edge import TapLink, summed
 from xnet.engine.guest import Guest, GuestVif
+from xnet.netif.hashing import KIND_NAMES, Hashing
 
 if TYPE_CHECKING:
     from xnet.engine.machine import Machine
@@ -89,10 +90,19 @@ def describe_vif(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:
         "frontend_profile": front.profile.name,
         "backend_profile": back.profile.name if back else "",
         "queues": len(front.queues),
-        "event_channels": len(front.ports),
+        "event_channels": sum(len({queue.tx_port, queue.rx_port}) for queue in front.queues),
+        "hashing": describe_hashing(back.hashing) if back else None,
         "features": {"to_backend": front.agreed(), "to_guest": back.agreed() if back else {}},
         "statistics": vif_statistics(vif, backend),
     }
+
+
+def describe_hashing(hashing: Hashing) -> dict[str, Any] | None:
+    """How the guest wants its flows hashed; None: it did not say."""
+    if not hashing.on:
+        return None
+    kinds = [name for bit, name in KIND_NAMES.items() if hashing.flags & bit]
+    return {"algorithm": "toeplitz", "kinds": kinds, "key": hashing.key.hex(), "mapping": list(hashing.mapping)}
 
 
 def vif_statistics(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:

@@ -32,8 +32,9 @@ Sources: public/io/netif.h, Linux drivers/net/xen-netback and xen-netfront.c for
 from xnet.netif.back import Netback
 from xnet.netif.back_queue import BackQueue
 from xnet.netif.features import FEATURE_NAMES, Features
-from xnet.netif.front import Netfront, Nic
+from xnet.netif.front import Netfront
 from xnet.netif.front_queue import FrontQueue
 from xnet.netif.gather import BadRing
+from xnet.netif.nic import Nic
 
 __all__ = ["FEATURE_NAMES", "BackQueue", "BadRing", "Features", "FrontQueue", "Netback", "Netfront", "Nic"]

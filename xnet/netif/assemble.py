@@ -33,7 +33,7 @@ WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DAT
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
 assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
 HARMLESS: Final = (XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_TYPE_XDP)
-"""Extras that change nothing: a flow's hash, which nobody asks for; headroom, which each slot's offset says."""
+"""Extras that change nothing: a flow's hash, which a TAP cannot be told; headroom, which each slot's offset says."""
 GSO_TYPES: Final = (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6)
 FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""

@@ -18,7 +18,7 @@ from typing import Literal
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, TX_SLOT_SIZE
 from xnet.abi.xen.xenbus import XenbusState
-from xnet.errors import HypercallError, XnetError
+from xnet.errors import XnetError
 from xnet.frame import ETH_HLEN, Link
 from xnet.frame.arena import Arena
 from xnet.frame.ether import VLAN_HLEN
@@ -27,18 +27,20 @@ from xnet.hv.api import Mapping, Xen
 from xnet.netif.back_queue import BackQueue
 from xnet.netif.counters import Counters
 from xnet.netif.credit import Clock, parse_rate
+from xnet.netif.ctrl import BackControl
 from xnet.netif.device import Device, Observer
-from xnet.netif.features import OFFLOAD_KEYS, Features, agree, describe, flag, flips, headroom, number
+from xnet.netif.features import HEADROOM, Features, agree, describe, flips, headroom, number
 from xnet.netif.gather import guarded
+from xnet.netif.hashing import Hashing
 from xnet.netif.lanes import Lanes
 from xnet.netif.multicast import REQUEST, MulticastControl
 from xnet.netif.patience import DRAIN_S, STALL_S, Patience
-from xnet.netif.place import Place, map_ring, read_place
-from xnet.netif.profile import LINUX_BACK, BackProfile, both, offered, told
+from xnet.netif.place import ControlPlace, Said, bind, map_ring, read_said
+from xnet.netif.profile import LINUX_BACK, BackProfile, both, offer, offered
 from xnet.netif.transport import CopyFetch, Deliver, MapFetch, deliverer
 from xnet.netif.unplugged import Unplugged
 from xnet.ring import BackRing
-from xnet.xenstore import Conversation, Read, Session, Write, in_transaction
+from xnet.xenstore import Conversation, Read, Session
 from xnet.xenstore.toolstack import hotplug_connected, hotplug_failed
 from xnet.xenstore.xenbus import path_to, read_state, switch_state
 
@@ -51,7 +53,6 @@ WANTED: dict[XenbusState, XenbusState] = {
     S.Unknown: S.Closed,
 }
 """Where a frontend's state wants the backend. Initialised, and what is not listed, changes nothing."""
-HEADROOM = "xdp-headroom"
 
 
 class Netback(Device):
@@ -114,6 +115,8 @@ class Netback(Device):
         self.multicast = MulticastControl(self.features)
         self.headroom = 0
         """Bytes left free in front of the data in each of the guest's pages, as it asked."""
+        self.hashing = Hashing()
+        """Which flows the guest wants hashed, and where it wants them."""
         self.disabled = False
         self.counters = Counters("tx_errors", "rx_drops", "rx_defer")
 
@@ -130,19 +133,7 @@ class Netback(Device):
         if not self.otherend or self.peer != self.domid:
             raise XnetError(f"{home}: no frontend, or not d{self.domid}'s")
 
-        keys = self.features.backend_keys()
-
-        def features() -> Conversation[None]:
-            for key, value in keys.items():
-                yield Write(f"{home}/{key}", value)
-
-        if self.profile.keys:
-            keys = told(keys, self.profile.keys)
-            yield from features()
-        else:
-            yield from in_transaction(features)
-            yield Write(f"{home}/feature-split-event-channels", flag(self.features.split_event_channels))
-            yield Write(f"{home}/multi-queue-max-queues", str(self.max_queues))
+        yield from offer(home, self.profile, self.features, self.max_queues)
         yield from self.switch(S.InitWait)
         self.watch(f"{home}/hotplug-status")
         self.watch(f"{home}/rate")
@@ -202,41 +193,30 @@ class Netback(Device):
     def connect(self) -> Conversation[None]:
         """The frontend is Connected: take its rings when first seen so, be Connected when hotplug is."""
         if not self.queues:
-            keys: dict[str, str | None] = {}
-            for name in (
-                "multi-queue-num-queues",
-                "request-rx-copy",
-                "feature-rx-notify",
-                REQUEST,
-                HEADROOM,
-                *OFFLOAD_KEYS,
-            ):
-                keys[name] = yield Read(f"{self.otherend}/{name}")
-            count = number(keys["multi-queue-num-queues"], 1)
-            if not 1 <= count <= self.max_queues:
-                raise XnetError(f"frontend asks for {count} queues, {self.max_queues} offered")
-            homes = [self.otherend] if count == 1 else [f"{self.otherend}/queue-{i}" for i in range(count)]
-            places = []
-            for home in homes:
-                places.append((yield from read_place(home)))
+            said = yield from read_said(self.otherend, self.max_queues, ctrl_ring=self.features.ctrl_ring)
             if self.link is None:
                 return  # hotplug-status is watched
-            self.attach_rings(keys, places)
+            self.attach_rings(said)
         status = yield Read(f"{self.nodename}/hotplug-status")
         if status == "connected":
             yield from self.switch(S.Connected)
 
-    def attach_rings(self, keys: dict[str, str | None], places: list[Place]) -> None:
+    def attach_rings(self, said: Said) -> None:
         """Map the rings, bind the ports, build the queues and plug them into the link. XnetError: nothing is held."""
         assert self.link is not None, "rings are attached after hotplug"
         try:
+            keys, places = said.keys, said.queues
             self.accepts = agree(keys, self.sends)
             if self.profile.sdu:
                 self.accepts = replace(self.accepts, max_frame=self.profile.sdu + ETH_HLEN + VLAN_HLEN)
             self.flips = flips(keys["request-rx-copy"], self.features)
             self.multicast.asked(keys[REQUEST])
             self.headroom = headroom(keys[HEADROOM], self.features, flips=self.flips)
-            self.lanes = [*self.link.ways(1)] if len(places) == 1 else [*Lanes(self.link, len(places)).lanes]
+            self.hashing = Hashing()
+            if said.control is not None:
+                self.attach_control(said.control, len(places))
+            one = len(places) == 1
+            self.lanes = self.link.ways(1) if one else [*Lanes(self.link, len(places), self.hashing).lanes]
             for place, lane in zip(places, self.lanes, strict=True):
                 pages = self.map_rings([place.tx_ref, place.rx_ref])
                 tx = BackRing.attach_at_rsp_prod(pages[0], TX_SLOT_SIZE)
@@ -247,6 +227,23 @@ class Netback(Device):
         except XnetError:
             self.disconnect()
             raise
+
+    def attach_control(self, place: ControlPlace, queues: int) -> None:
+        """Map and bind the control ring, by which the guest sets how flows are hashed."""
+        [page] = self.map_rings([place.ref])
+        port = bind(self.xen, self.peer, place.port)
+        self.ports.append(port)
+        control = BackControl(
+            self.xen,
+            self.peer,
+            page,
+            port,
+            arena=self.arena,
+            hashing=self.hashing,
+            queues=queues,
+            changed=self.deliver_anew,
+        )
+        self.xen.set_handler(port, guarded(control.on_event, self.rogue))
 
     def limit(self, rate: tuple[int, int] | None) -> None:
         """What the toolstack says the guest may send."""
@@ -270,10 +267,7 @@ class Netback(Device):
         xen = self.xen
         ports = []
         for port in dict.fromkeys(remote):
-            try:
-                ports.append(xen.bind_interdomain(self.peer, port))
-            except HypercallError as error:
-                raise XnetError(f"binding event channel {port} of d{self.peer}: {error.status}") from error
+            ports.append(bind(xen, self.peer, port))
             self.ports.append(ports[-1])
         tx_port, rx_port = ports[0], ports[-1]
         copy = self.tx_mode == "copy"
@@ -325,15 +319,26 @@ class Netback(Device):
     def reconfigure(self) -> Conversation[None]:
         """The frontend wants other headroom. Linux's netback is Connected all the same, whatever it writes."""
         self.headroom = headroom((yield Read(f"{self.otherend}/{HEADROOM}")), self.features, flips=self.flips)
-        for queue in self.queues:
-            queue.deliverer.close()
-            queue.deliverer = self.deliverer()
+        self.deliver_anew()
         yield from switch_state(self.nodename, S.Reconfigured)
 
     def deliverer(self) -> Deliver:
         """How frames get into the guest."""
-        lead = self.profile.headroom
-        return deliverer(self.xen, self.peer, self.name, flips=self.flips, lead=lead, headroom=self.headroom)
+        return deliverer(
+            self.xen,
+            self.peer,
+            self.name,
+            flips=self.flips,
+            lead=self.profile.headroom,
+            headroom=self.headroom,
+            hashing=self.hashing,
+        )
+
+    def deliver_anew(self) -> None:
+        """The guest wants its frames another way than before."""
+        for queue in self.queues:
+            queue.deliverer.close()
+            queue.deliverer = self.deliverer()
 
     # --- the end
 
@@ -382,11 +387,6 @@ class Netback(Device):
         for queue in self.queues:
             if not self.disabled:
                 guarded(queue.tick, self.rogue)()
-
-    @property
-    def queue(self) -> BackQueue | None:
-        """The first one, or the only one."""
-        return self.queues[0] if self.queues else None
 
     def statistics(self) -> dict[str, int]:
         """Counters since the device was made, of all its queues; drops and errors by cause."""

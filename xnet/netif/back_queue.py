@@ -18,7 +18,7 @@ from typing import Final
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
-from xnet.frame import Chain, Client, Frame, Frames, Link, own
+from xnet.frame import Chain, Client, Frame, Frames, Link, head, own
 from xnet.frame.arena import Arena
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import Xen
@@ -35,8 +35,8 @@ TX_BURST: Final = 64
 WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
 WAITING_ROOM: Final = WAITING_BYTES // PAGE_SIZE
-MOST_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 2
-"""Of a frame: its pages, some of them short for headroom, and two extras."""
+MOST_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 3
+"""Of a frame: its pages, some of them short for headroom, and three extras."""
 STATUS: Final = Struct("<h")
 STATUS_AT: Final = 6
 """Where the status is in an rx response."""
@@ -283,8 +283,9 @@ class BackQueue(Client):
         grefs = memoryview(requests).cast("I")[1::2]
         marked = bytearray(answers)
         first = 0
-        for word, length, _ in frames:
-            end = first + self.deliverer.slots(word, length)
+        chain = Chain(self.xen.window)
+        for frame in frames:
+            end = first + self.deliverer.slots(frame[0], frame[1], head(chain, frame))
             bad = [slot for slot in range(first, end) if grefs[slot] in failed]
             for slot in bad:
                 STATUS.pack_into(marked, slot * RX_SLOT_SIZE + STATUS_AT, failed[grefs[slot]])
@@ -327,7 +328,10 @@ class BackQueue(Client):
 
     def has_buffers(self) -> bool:
         """Whether the guest has posted enough for the first frame that waits, or any if there is none."""
-        needed = self.deliverer.slots(self.waiting[0][0], len(self.waiting[0][1])) if self.waiting else 1
+        needed = 1
+        if self.waiting:
+            word, data, _ = self.waiting[0]
+            needed = self.deliverer.slots(word, len(data), memoryview(data))
         available = self.rx_ring.unconsumed_requests()
         if available < needed:
             self.rx_ring.want_requests(needed)

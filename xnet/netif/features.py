@@ -40,6 +40,8 @@ class Features:
     """A backend offers to filter multicast for the guest; a frontend asks for it (`request-multicast-control`)."""
     dynamic_multicast_control: bool = True
     """It may be asked for at any time."""
+    ctrl_ring: bool = True
+    """A backend offers to hash flows as the guest wants it; a frontend asks for it (`ctrl-ring-ref`)."""
     rx_copy: bool = True
     """Frames are copied into the guest's pages (HVcopy)."""
     rx_flip: bool = False
@@ -72,6 +74,14 @@ class Features:
             "feature-dynamic-multicast-control": flag(self.multicast_control and self.dynamic_multicast_control),
         }
 
+    def backend_keys_singly(self, max_queues: int) -> dict[str, str]:
+        """And those it writes after them, one by one."""
+        return {
+            "feature-split-event-channels": flag(self.split_event_channels),
+            "multi-queue-max-queues": str(max_queues),
+            "feature-ctrl-ring": flag(self.ctrl_ring),
+        }
+
 
 FEATURE_NAMES = tuple(field.name.replace("_", "-") for field in fields(Features))
 OFFLOAD_KEYS = (
@@ -81,6 +91,9 @@ OFFLOAD_KEYS = (
     "feature-no-csum-offload",
     "feature-ipv6-csum-offload",
 )
+
+
+HEADROOM: Final = "xdp-headroom"
 
 
 def flag(on: bool) -> str:

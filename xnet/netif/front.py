@@ -9,20 +9,18 @@ backend comes back to InitWait, or `open` is called, it starts again from Initia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.errors import XnetError
-from xnet.frame import Client
 from xnet.frame.offload import Accepts
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import MTU_WITHOUT_SG, OFFLOAD_KEYS, Features, agree, describe, flag, number, rx_mode
+from xnet.netif.front_ctrl import FrontControl
 from xnet.netif.front_queue import FrontQueue
 from xnet.netif.gather import guarded
 from xnet.netif.joined import Multicast
+from xnet.netif.nic import Nic
 from xnet.netif.profile import LINUX, FrontProfile, both, told
 from xnet.netif.shaped import front_queue
 from xnet.xenstore import Conversation, Read, Rm, Session, Write, in_transaction
@@ -39,30 +37,6 @@ OUT: dict[XenbusState | None, XenbusState] = {
 """What a frontend writes to get a backend out of an old connection, by the backend's state (Windows)."""
 
 
-class Nic(Protocol):
-    """The guest's network interface above the frontend: the TAP and its kernel."""
-
-    @property
-    def devices(self) -> Sequence[Client]:
-        """For each queue there can be: who takes its frames, and is told when the queue, once full, has room."""
-
-    def connected(self, queues: Sequence[FrontQueue], accepts: Accepts) -> None:
-        """The queues may be filled from now on, with what `accepts` says."""
-
-    def identify(self, mac: str, mtu: int | None) -> None:
-        """What the frontend found in xenstore before it connects: its address, and its MTU if it asks for one."""
-
-    def carrier(self, on: bool) -> None:
-        """The backend came to life, or went."""
-
-    def disconnected(self) -> None:
-        """Touch the queues no more."""
-
-    def wants_groups(self, tell: Callable[[frozenset[bytes] | None], None]) -> None:
-        """The frontend asked for multicast control: until it is disconnected, `tell` it the groups the guest is in, now
-        and whenever they change; None: it wants all multicast."""
-
-
 class Netfront(Device):
     """One vif's frontend. The nic is told when there is a queue to put frames into."""
 
@@ -73,7 +47,7 @@ class Netfront(Device):
         handle: int,
         nic: Nic,
         *,
-        features: Features = Features(multicast_control=False),  # noqa: B008 (frozen)
+        features: Features = Features(multicast_control=False, ctrl_ring=False),  # noqa: B008 (frozen)
         profile: FrontProfile = LINUX,
         headroom: int = 0,
         observe: Observer | None = None,
@@ -95,6 +69,7 @@ class Netfront(Device):
         self.rx_mode = "copy"
         """How frames get into the guest; agreed on connect."""
         self.multicast = Multicast(self)
+        self.control: FrontControl | None = None
         self.headroom = headroom
         """Bytes it wants free in front of the data in each rx page."""
         self.broken = False
@@ -174,10 +149,13 @@ class Netfront(Device):
         )
         offered = yield Read(f"{self.otherend}/multi-queue-max-queues")
         yield from self.multicast.negotiate()
+        control = self.features.ctrl_ring and self.parse((yield Read(f"{self.otherend}/feature-ctrl-ring")))
         self.disconnect()
         count = max(1, min(len(self.nic.devices), profile.queues, number(offered, 1)))
         for index in range(count):
             self.make_queue(index, bool(split), alone=count == 1)
+        if control:
+            self.make_control()
         keys = told(self.keys(count if self.says_queues(offered, count) else 0), profile.keys)
         if not profile.keys and self.features.xdp_headroom and self.parse((yield Read(f"{self.otherend}/{HEADROOM}"))):
             keys = {"xdp-headroom": str(self.headroom), **keys}
@@ -207,7 +185,7 @@ class Netfront(Device):
         """Remove what a connection before wrote and this one does not: another backend, another number of queues."""
         homes = {name.partition("/")[0] for name in keys}
         old = ["tx-ring-ref", "rx-ring-ref", "event-channel", "event-channel-tx", "event-channel-rx"]
-        old += ["request-multicast-control", "xdp-headroom"]
+        old += ["request-multicast-control", "xdp-headroom", "ctrl-ring-ref", "event-channel-ctrl"]
         for name in (*old, *(f"queue-{index}" for index in range(self.most_queues))):
             if name not in homes and (yield Read(f"{self.nodename}/{name}")) is not None:
                 yield Rm(f"{self.nodename}/{name}")
@@ -259,6 +237,8 @@ class Netfront(Device):
                 queue.accepts = self.accepts
             self.nic.connected(self.queues, self.accepts)
             self.multicast.begin()
+            if self.control is not None:
+                self.control.steer(range(len(self.queues)))
 
     def make_queue(self, index: int, split: bool, *, alone: bool) -> None:
         """Rings, buffers, and a port for both or one each way."""
@@ -287,6 +267,15 @@ class Netfront(Device):
         else:
             xen.set_handler(tx_port, guarded(queue.on_both, self.rogue))
 
+    def make_control(self) -> None:
+        """The control ring, with a port of its own."""
+        port = self.xen.alloc_unbound(self.peer)
+        self.ports.append(port)
+        self.control = FrontControl(
+            self.xen, self.peer, port, self.counters, lambda text: self.xen.console(f"{self.name}: {text}")
+        )
+        self.xen.set_handler(port, guarded(self.control.on_event, self.rogue))
+
     def keys(self, count: int) -> dict[str, str]:
         """What a connecting frontend writes, in Linux's order. `count`: the number of queues it tells, 0 for none."""
         keys = {"multi-queue-num-queues": str(count)} if count else {}
@@ -303,6 +292,8 @@ class Netfront(Device):
         keys |= self.features.offload_keys()
         if self.multicast.asked:
             keys["request-multicast-control"] = "1"
+        if self.control is not None:
+            keys |= {"ctrl-ring-ref": str(self.control.refs), "event-channel-ctrl": str(self.control.port)}
         return keys
 
     # --- by request
@@ -364,6 +355,9 @@ class Netfront(Device):
             if queue.counters is not self.counters:
                 self.counters.add(queue.counters)
         self.queues.clear()
+        if self.control is not None:
+            self.control.close()
+            self.control = None
         self.release_ports()
         self.accepts = None
 
@@ -393,4 +387,12 @@ class Netfront(Device):
         """What is agreed toward the backend."""
         if self.accepts is None:
             return {}
-        return describe(self.accepts) | {"multicast-control": self.multicast.asked}
+        return describe(self.accepts) | {
+            "multicast-control": self.multicast.asked,
+            "ctrl-ring": self.control is not None,
+        }
+
+    @property
+    def pages(self) -> int:
+        """Of the guest's memory, each with a grant reference, that this connection has."""
+        return sum(queue.pages for queue in self.queues) + (0 if self.control is None else self.control.pages)

@@ -315,7 +315,7 @@ class FrontQueue(Sink):
 
     def give_back_rx(self) -> None:
         """Give back the buffers' pages and references."""
-        self.give_back(self.rx_addr, self.rx_refs, self.rx_grants)
+        give_back(self.xen, self.counters, self.rx_addr, self.rx_refs, self.rx_grants)
 
     def post(self) -> None:  # hot: 2 us
         """Grant and post every free rx buffer; wake the backend if it waits for them."""
@@ -374,20 +374,20 @@ class FrontQueue(Sink):
         """Give back pages and references. What the backend still holds stays granted, and is lost to us."""
         self.tx_ring.shared.release()
         self.rx_ring.shared.release()
-        self.give_back(self.addr, self.refs, self.ring_grants)
+        give_back(self.xen, self.counters, self.addr, self.refs, self.ring_grants)
         self.give_back_rx()
-        self.give_back(self.tx_addr, self.tx_refs, self.tx_grants)
+        give_back(self.xen, self.counters, self.tx_addr, self.tx_refs, self.tx_grants)
 
-    def give_back(self, addr: int, ref: int, entries: bytes) -> None:
-        """Pages and references to where they came from: at once, or one by one past those that are in use."""
-        xen, count = self.xen, len(entries) // GRANT_SIZE
-        if xen.end_grant(ref, entries):
-            xen.free_grefs(ref, count)
-            xen.free_pages(addr, count)
-        elif count == 1:
-            self.counters.count("grants_lost")
-        else:
-            for index in range(count):
-                self.give_back(
-                    addr + index * PAGE_SIZE, ref + index, entries[index * GRANT_SIZE : (index + 1) * GRANT_SIZE]
-                )
+
+def give_back(xen: Xen, counters: Counters, addr: int, ref: int, entries: bytes) -> None:
+    """Pages and references to where they came from: at once, or one by one past those that are in use."""
+    count = len(entries) // GRANT_SIZE
+    if xen.end_grant(ref, entries):
+        xen.free_grefs(ref, count)
+        xen.free_pages(addr, count)
+    elif count == 1:
+        counters.count("grants_lost")
+    else:
+        for index in range(count):
+            entry = entries[index * GRANT_SIZE : (index + 1) * GRANT_SIZE]
+            give_back(xen, counters, addr + index * PAGE_SIZE, ref + index, entry)

@@ -7,29 +7,22 @@
     queue 2 ── lane 2 ─┘                       a link with one way (a vnic): all lanes share it, and who the frame
                                                belongs to is chosen here, by its flow
 
-A flow's frames keep their queue, so they keep their order. What a flow is: addresses, protocol and, of TCP and UDP that
-is not in fragments, ports; of anything else the two MAC addresses.
+A guest that said which queue is to have which flow (`hashing`) gets it so, whatever way the frame came. A flow's frames
+keep their queue, so they keep their order.
 """
 
 from __future__ import annotations
 
-from typing import Final
-from zlib import crc32
-
 from xnet.frame import Chain, Client, Frame, Link, head
-from xnet.frame.ether import ETH_P_IP, ETH_P_IPV6
-
-ETH_HLEN: Final = 14
-PORTS: Final = (6, 17)
-"""Protocols that have ports in the first four bytes: TCP and UDP."""
-FRAGMENT: Final = 0x3FFF
-"""More fragments, or an offset."""
+from xnet.netif.flow import flow_of, spread
+from xnet.netif.hashing import Hashing
 
 
 class Lanes:
     """The ways between `count` queues and a link."""
 
-    def __init__(self, link: Link, count: int) -> None:
+    def __init__(self, link: Link, count: int, hashing: Hashing) -> None:
+        self.hashing = hashing
         self.ways = link.ways(count)
         self.clients: list[Client | None] = [None] * count
         self.lanes = [Lane(self, self.ways[i % len(self.ways)], i) for i in range(count)]
@@ -75,7 +68,8 @@ class Lane(Link):
 
 
 class Entry(Client):
-    """What comes by one way: for queue `index`, or, if that is -1, for the queue of each frame's flow."""
+    """What comes by one way: for queue `index`, or, if that is -1 or the guest says so, for the queue of each frame's
+    flow."""
 
     def __init__(self, lanes: Lanes, index: int) -> None:
         self.lanes = lanes
@@ -84,17 +78,20 @@ class Entry(Client):
     def queues(self) -> list[Client]:
         """Those it may go to."""
         clients = self.lanes.clients
-        return [client for client in (clients if self.index < 0 else [clients[self.index]]) if client is not None]
+        chosen = self.index >= 0 and not self.lanes.hashing.on
+        return [client for client in ([clients[self.index]] if chosen else clients) if client is not None]
 
     def rx(self, chain: Chain) -> None:
         """Frames toward the guest."""
-        queues = self.queues()
+        queues, hashing = self.queues(), self.lanes.hashing
         if len(queues) == 1:
             queues[0].rx(chain)
             return
         parts: dict[int, list[Frame]] = {}
         for frame in chain.frames:
-            parts.setdefault(flow(head(chain, frame)) % len(queues), []).append(frame)
+            flow = flow_of(head(chain, frame), frame[1])
+            index = hashing.queue(flow, len(queues)) if hashing.on else spread(flow, len(queues))
+            parts.setdefault(index, []).append(frame)
         for index, frames in parts.items():
             queues[index].rx(chain if len(frames) == len(chain.frames) else chain.part(frames))
 
@@ -106,18 +103,3 @@ class Entry(Client):
         """The link has room again."""
         for client in self.queues():
             client.link_ready()
-
-
-def flow(view: memoryview) -> int:
-    """A number that all frames of a flow have in common. `view`: a frame's beginning, headers at least."""
-    kind = int.from_bytes(view[12:14], "big")
-    if kind == ETH_P_IP and len(view) >= ETH_HLEN + 20:
-        protocol, at = view[23], ETH_HLEN + (view[14] & 15) * 4
-        whole = not int.from_bytes(view[20:22], "big") & FRAGMENT
-        ports = view[at : at + 4] if whole and protocol in PORTS else b""
-        return crc32(ports, crc32(view[26:34], protocol))
-    if kind == ETH_P_IPV6 and len(view) >= ETH_HLEN + 40:
-        protocol = view[20]
-        ports = view[54:58] if protocol in PORTS else b""
-        return crc32(ports, crc32(view[22:54], protocol))
-    return crc32(view[:12])

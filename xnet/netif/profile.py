@@ -16,6 +16,7 @@ from typing import Literal
 from xnet.abi.xen.netif import XEN_NETIF_EXTRA_TYPE_GSO, XEN_NETIF_EXTRA_TYPE_HASH
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.netif.features import Features, number
+from xnet.xenstore import Conversation, Write, in_transaction
 
 S = XenbusState
 
@@ -151,6 +152,8 @@ class FrontProfile:
     multicast: Literal["", "dynamic", "offered"] = ""
     """Where it asks for multicast control by itself: nowhere, of a backend whose filter can be changed at any time, of
     every one that has a filter. One that does not by itself does so when it is told to."""
+    hashes: bool = False
+    """It asks for hashed flows by itself, of a backend that has a control ring."""
     says_queues: Literal["offered", "many", "always", "never"] = "offered"
     """When it writes multi-queue-num-queues: when the backend said how many it has; when it uses more than one."""
     bounces: bool = False
@@ -161,6 +164,7 @@ class FrontProfile:
 
 OFFLOADS = ("feature-sg", "feature-gso-tcpv4", "feature-gso-tcpv6", "feature-ipv6-csum-offload")
 NO_CSUM = "feature-no-csum-offload"
+CTRL = ("ctrl-ring-ref?", "event-channel-ctrl?")
 
 LINUX = FrontProfile(
     name="linux",
@@ -204,7 +208,7 @@ MIRAGE = FrontProfile(
 )
 WINDOWS = FrontProfile(
     name="windows",
-    keys=("request-rx-copy", "feature-rx-notify", NO_CSUM, *OFFLOADS, "request-multicast-control?"),
+    keys=("request-rx-copy", "feature-rx-notify", NO_CSUM, *OFFLOADS, "request-multicast-control?", *CTRL),
     takes=replace(EVERYTHING, rx_flip=False),
     sends=EVERYTHING,
     parse=binary,
@@ -215,6 +219,7 @@ WINDOWS = FrontProfile(
     disconnect_key=True,
     mtu_key=True,
     multicast="dynamic",
+    hashes=True,
     queues=64,
     says_queues="always",
     shape=Shape(
@@ -246,6 +251,11 @@ ILLUMOS = FrontProfile(
 
 FRONTENDS = {profile.name: profile for profile in (LINUX, FREEBSD, MIRAGE, WINDOWS, ILLUMOS)}
 """By the name a lab file gives them."""
+
+
+def asked_for(profile: FrontProfile) -> dict[str, bool]:
+    """Features that a frontend uses only if it asks for them: whether it does so unless it is told otherwise."""
+    return {"multicast-control": bool(profile.multicast), "ctrl-ring": profile.hashes}
 
 
 RINGS = ("multi-queue-num-queues", "queue-", "tx-ring-ref", "rx-ring-ref", "event-channel")
@@ -290,6 +300,22 @@ class BackProfile:
     """The most bytes of payload it takes, and the most a link may take that it is plugged into; 0: no such rule."""
     blank_to_guest: bool = True
     """On a vnic (xnbo) it leaves a checksum blank for the guest to take; else it is finished first."""
+
+
+def offer(home: str, profile: BackProfile, features: Features, max_queues: int) -> Conversation[None]:
+    """Write what a backend is able to do: Linux's keys in its order, or the profile's."""
+    keys, rest = features.backend_keys(), features.backend_keys_singly(max_queues)
+    if profile.keys:
+        keys, rest = {}, told(keys, profile.keys)
+
+    def at_once() -> Conversation[None]:
+        for key, value in keys.items():
+            yield Write(f"{home}/{key}", value)
+
+    if keys:
+        yield from in_transaction(at_once)
+    for key, value in rest.items():
+        yield Write(f"{home}/{key}", value)
 
 
 XVM_SENDS = only("csum-offload")

@@ -52,7 +52,7 @@ from xnet.netif.blocks import Blocks
 from xnet.netif.counters import Counters
 from xnet.netif.front_bounced import BouncedQueue
 from xnet.netif.front_flip import FlipQueue
-from xnet.netif.front_queue import GRANT_SIZE, FrontQueue
+from xnet.netif.front_queue import GRANT_SIZE, FrontQueue, give_back
 from xnet.netif.gather import BadRing
 from xnet.netif.posted import EXTRA_PADDING, Posted, filled
 from xnet.netif.profile import Shape
@@ -358,7 +358,7 @@ class ShapedQueue(FrontQueue):
         super().close()
         if self.blocks is not None:
             for addr, ref, entry in self.blocks.grants():
-                self.give_back(addr, ref, entry)
+                give_back(self.xen, self.counters, addr, ref, entry)
 
 
 def headers_of(view: memoryview) -> int:

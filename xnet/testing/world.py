@@ -31,7 +31,7 @@ def single(op: Any) -> Conversation[Any]:
 
 class Vif:
     """Both ends of one vif of a world. `hotplug` False: the test plugs the link in (``netback.plug(hub)``);
-    `multicast`: the frontend asks for multicast control."""
+    `multicast`: the frontend asks for multicast control; `control`: it has a control ring."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Vif:
         mode: Literal["copy", "map"] = "copy",
         rx_mode: Literal["copy", "flip"] = "copy",
         multicast: bool = False,
+        control: bool = False,
         heads_only: bool = False,
         hotplug: bool = True,
         front_profile: str = "linux",
@@ -60,6 +61,7 @@ class Vif:
         self.handle = handle
         flip = rx_mode == "flip"
         self.front = replace(front or Features(), rx_copy=not flip, rx_flip=flip, multicast_control=multicast)
+        self.front = replace(self.front, ctrl_ring=control)
         self.back = replace(back or Features(), rx_flip=flip)
         self.mode = mode
         self.hotplug = hotplug

@@ -63,6 +63,7 @@ def describe(domain: str, vif: dict[str, Any]) -> None:
         **({"headroom": f"{vif['xdp_headroom']} bytes in each page"} if vif["xdp_headroom"] else {}),
         **({"rate": "{bytes} bytes in {usec} us".format(**vif["rate"])} if vif["rate"] else {}),
         "rings and channels": f"{counted(vif['queues'], 'queue')}, {channels(vif)}",
+        **({"hashing": hashing(vif["hashing"])} if vif["hashing"] else {}),
         "agreed toward dom0": features(vif["features"]["to_backend"]),
         "agreed toward the guest": features(vif["features"]["to_guest"]),
     }
@@ -85,6 +86,13 @@ def channels(vif: dict[str, Any]) -> str:
         if channels == queues
         else "event channels split for tx and rx"
     )
+
+
+def hashing(told: dict[str, Any]) -> str:
+    """How the guest wants its flows hashed (control ring)."""
+    mapping = told["mapping"]
+    queues = f"{len(mapping)} entries to {counted(len(set(mapping)), 'queue')}" if mapping else "no mapping"
+    return f"{told['algorithm']} of {', '.join(told['kinds']) or 'nothing'}; {queues}"
 
 
 def features(agreed: dict[str, bool]) -> str:

@@ -27,8 +27,8 @@ class Deliver(ABC):
         """Deliver as many of the frames as there are request slots, and pages, for: the response slots, and how many
         slots, frames and bytes those are. What `failed` has is answered otherwise."""
 
-    def slots(self, word: int, length: int) -> int:
-        """Request slots that a frame takes."""
+    def slots(self, word: int, length: int, view: memoryview) -> int:
+        """Request slots that a frame takes. `view`: its beginning, headers at least."""
         return slots_of(word, length)
 
     def dry(self) -> bool:

@@ -1,7 +1,12 @@
-"""Into a guest with headroom: every page of a frame begins with bytes that are the guest's own, for an XDP program.
+"""Into a guest that wants more than the frame: its flow's hash, room for an XDP program, or both.
 
-The frontend asks for so many with `xdp-headroom` and is told with each frame (extra info XDP, after GSO's). A page then
-holds less, so a frame takes more slots; each says where its data begins. More than `HEADROOM_MAX` is not given.
+Hash: an extra info says what it is and of what (`hashing`); frames whose flow has none do without.
+
+Headroom: every page of a frame begins with bytes that are the guest's own. The frontend asks for so many with
+`xdp-headroom` and is told with each frame (extra info XDP). A page then holds less, so a frame takes more slots; each
+says where its data begins. More than `HEADROOM_MAX` is not given.
+
+Extras come in the order of their numbers: GSO, HASH, XDP.
 
 Linux's netback counts slots and bytes as if there were no headroom, and says offset 0 and a length with the headroom in
 it, which costs a frame its last bytes as soon as its page is full; its netfront takes the offset from the extra. Both
@@ -16,46 +21,70 @@ from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
 from xnet.abi.xen.netif import (
     EXTRA_GSO,
+    EXTRA_HASH,
     RX_REQUEST,
     RX_RESPONSE,
     RX_SLOT_SIZE,
     XEN_NETIF_EXTRA_FLAG_MORE,
     XEN_NETIF_EXTRA_TYPE_GSO,
+    XEN_NETIF_EXTRA_TYPE_HASH,
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Frames, Piece
+from xnet.frame import GSO_SIZE_SHIFT, GSO_TYPE_MASK, GSO_TYPE_SHIFT, Chain, Frames, Piece, head
 from xnet.hv.api import CopyOp, Xen
+from xnet.netif.flow import flow_of
+from xnet.netif.hashing import Hashing
 from xnet.netif.scatter import FLAGS
 from xnet.netif.transport.copy import failures
 from xnet.netif.transport.deliver import Deliver
 
 
-class XdpCopy(Deliver):
-    """Frames copied into the guest's pages, from byte `headroom` of each on."""
+class ExtrasCopy(Deliver):
+    """Frames copied into the guest's pages, from byte `headroom` of each on, with the hashes that `hashing` says."""
 
-    def __init__(self, xen: Xen, domid: int, headroom: int) -> None:
+    def __init__(self, xen: Xen, domid: int, headroom: int, hashing: Hashing) -> None:
         super().__init__()
         self.xen = xen
         self.domid = domid
         self.headroom = headroom
         self.capacity = PAGE_SIZE - headroom
+        self.hashing = hashing
+        self.chain = Chain(xen.window)
+        """To look at frames by."""
 
-    def slots(self, word: int, length: int) -> int:
+    def slots(self, word: int, length: int, view: memoryview) -> int:
         """See `Deliver`."""
-        return (length + self.capacity - 1) // self.capacity + (word & GSO_TYPE_MASK > 0) + 1
+        return (length + self.capacity - 1) // self.capacity + len(self.extras(word, view, length))
+
+    def extras(self, word: int, view: memoryview, length: int) -> list[bytes]:
+        """What a frame takes along, all but flags that say that more follow."""
+        found = []
+        gso = (word & GSO_TYPE_MASK) >> GSO_TYPE_SHIFT
+        if gso:
+            found.append(EXTRA_GSO.pack(XEN_NETIF_EXTRA_TYPE_GSO, 0, word >> GSO_SIZE_SHIFT, gso, 0, 0))
+        hashed = self.hashing.of(flow_of(view, length)) if self.hashing.told else None
+        if hashed is not None:
+            found.append(
+                EXTRA_HASH.pack(XEN_NETIF_EXTRA_TYPE_HASH, 0, hashed.kind, self.hashing.algorithm, hashed.value)
+            )
+        if self.headroom:
+            found.append(EXTRA_XDP.pack(XEN_NETIF_EXTRA_TYPE_XDP, 0, self.headroom))
+        return found
 
     def burst(self, frames: Frames, requests: bytes) -> tuple[bytes, int, int, int]:
         """See `Deliver`."""
         answers: list[bytes] = []
         ops: list[CopyOp] = []
         at = size = 0
-        for word, length, pieces in frames:
-            end = at + self.slots(word, length) * RX_SLOT_SIZE
+        for frame in frames:
+            word, length, pieces = frame
+            extras = self.extras(word, head(self.chain, frame), length)
+            end = at + ((length + self.capacity - 1) // self.capacity + len(extras)) * RX_SLOT_SIZE
             if end > len(requests):
                 break
             grefs: list[int] = []
-            answers.append(self.answer(word, length, requests[at:end], grefs))
+            answers.append(self.answer(word, length, requests[at:end], extras, grefs))
             self.copies(pieces, grefs, ops)
             at = end
             size += length
@@ -63,18 +92,15 @@ class XdpCopy(Deliver):
         self.failed = None if statuses is None else failures(ops, statuses)
         return b"".join(answers), at // RX_SLOT_SIZE, len(answers), size
 
-    def answer(self, word: int, length: int, requests: bytes, grefs: list[int]) -> bytes:
+    def answer(self, word: int, length: int, requests: bytes, extras: list[bytes], grefs: list[int]) -> bytes:
         """What the slots of a frame say; the references of the pages it fills are added to `grefs`."""
-        gso = (word & GSO_TYPE_MASK) >> GSO_TYPE_SHIFT
-        extras = [EXTRA_XDP.pack(XEN_NETIF_EXTRA_TYPE_XDP, 0, self.headroom)]
-        if gso:
-            more = XEN_NETIF_EXTRA_FLAG_MORE
-            extras.insert(0, EXTRA_GSO.pack(XEN_NETIF_EXTRA_TYPE_GSO, more, word >> GSO_SIZE_SHIFT, gso, 0, 0))
         out: list[bytes] = []
-        left, flags = length, FLAGS[word & 3] | NETRXF_extra_info
+        left, flags = length, FLAGS[word & 3] | (NETRXF_extra_info if extras else 0)
         for ident, _, gref in RX_REQUEST.iter_unpack(requests):
-            if out and extras:
-                out.append(extras.pop(0))
+            if 0 < len(out) <= len(extras):
+                extra = extras[len(out) - 1]
+                more = XEN_NETIF_EXTRA_FLAG_MORE if len(out) < len(extras) else 0
+                out.append(extra[:1] + bytes([more]) + extra[2:])
                 continue
             size = min(left, self.capacity)
             left -= size
