@@ -16,7 +16,7 @@ import pytest
 
 from xnet.errors import HostError
 from xnet.host import NamespaceFds, Nursery, own_namespaces
-from xnet.host.nursery_process import sleeper
+from xnet.host.nursery_process import INIT_SOCKETS, sleeper
 
 RunIn = Callable[[NamespaceFds, list[str]], tuple[int, str]]
 
@@ -47,6 +47,22 @@ async def test_a_guest_is_furnished(nursery: Nursery, run_in: RunIn) -> None:
         "hostname; cat /sys/class/net/lo/flags; ls /sys/class/net; echo $$; grep -c alpha /etc/hosts; cat /proc/1/comm"
     )
     assert run_in(guest, ["sh", "-c", script]) == (0, "alpha\n0x9\nlo\n2\n1\nxnet-init\n")
+
+
+async def test_a_guest_that_is_crashed_or_rebooted_does_not_do_it_to_the_machine(
+    nursery: Nursery, run_in: RunIn
+) -> None:
+    """Only ``h`` is tried, which is harmless (it prints help) where it gets through. Not every kernel has SysRq."""
+    guest = await nursery.create("a")
+    status, said = run_in(guest, ["sh", "-c", "echo h > /proc/sysrq-trigger"])
+    assert status != 0
+    if os.path.exists("/proc/sysrq-trigger"):
+        assert "Read-only file system" in said
+        assert os.access("/proc/sysrq-trigger", os.W_OK), "the machine's own is as it was"
+    for path in INIT_SOCKETS:
+        kind = "char" if os.path.exists(path) else "none"
+        look = f"if [ -c {path} ]; then echo char; elif [ -e {path} ]; then echo open; else echo none; fi"
+        assert run_in(guest, ["sh", "-c", look]) == (0, f"{kind}\n")
 
 
 async def test_files_and_settings_of_the_guest_are_not_the_machines(nursery: Nursery, run_in: RunIn) -> None:

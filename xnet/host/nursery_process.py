@@ -48,7 +48,7 @@ CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x2, 0x4, 0x8, 0x1000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x20, 0x1000
 MS_REC, MS_SLAVE = 0x4000, 0x8_0000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
@@ -56,6 +56,9 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP_RUNNING = 0x41
 
 SEALED = MS_NOSUID | MS_NODEV | MS_NOEXEC
+SYSRQ = "/proc/sysrq-trigger"
+INIT_SOCKETS = ("/run/systemd/private", "/run/dbus/system_bus_socket", "/run/initctl")
+"""Where the machine's init takes orders."""
 FDS_OF_INIT = 3
 """Descriptors an init keeps: the three standard ones, all of them /dev/null."""
 
@@ -120,6 +123,19 @@ def private_files(files: dict[str, str]) -> None:
     check(LIBC.umount2(b"/sys", MNT_DETACH), "umount /sys")
 
 
+def spare_the_machine() -> None:
+    """What people do to crash or reboot a guest must not reach the machine: no SysRq, and nobody at the init's doors.
+
+    A guest is no jail all the same: its root is the machine's, and so are its files.
+    """
+    if os.path.exists(SYSRQ):  # a kernel may do without
+        mount(SYSRQ, SYSRQ, "", MS_BIND)
+        mount("", SYSRQ, "", MS_REMOUNT | MS_BIND | MS_RDONLY | SEALED)
+    for path in INIT_SOCKETS:
+        if os.path.exists(path):
+            mount("/dev/null", path, "", MS_BIND)
+
+
 def furnish(hostname: str, files: dict[str, str], sysctls: dict[str, str]) -> None:
     """Make the calling process's new namespaces a guest: mounts, name, settings, loopback.
 
@@ -130,6 +146,7 @@ def furnish(hostname: str, files: dict[str, str], sysctls: dict[str, str]) -> No
     private_files(files)
     mount("sysfs", "/sys", "sysfs", SEALED)
     mount("proc", "/proc", "proc", SEALED)
+    spare_the_machine()
     if hostname:
         name = hostname.encode()
         check(LIBC.sethostname(name, len(name)), "sethostname")
