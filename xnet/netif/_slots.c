@@ -359,7 +359,7 @@ static PyObject *gather_burst(Gather *self, PyObject *const *args, Py_ssize_t na
 /* The frame that begins at slot `at`, added to `frames`: how many slots, 0 in doubt, -1 for an exception. */
 static int plain_frame(const rx_slot *slot, Py_ssize_t left, int64_t base, int64_t at, Frames *frames)
 {
-    int flags = slot->response.flags, more = MORE_DATA, i = 0;
+    int flags = slot->response.flags, more = MORE_DATA, last = XEN_NETIF_NR_SLOTS_MIN - 1, i = 0;
     int64_t word = 0, addr = 0, size = 0, total = 0;
 
     if (flags & NETRXF_csum_blank)
@@ -369,9 +369,10 @@ static int plain_frame(const rx_slot *slot, Py_ssize_t left, int64_t base, int64
     if (flags & EXTRA_INFO) {
         int64_t gso = left > 1 ? gso_of(&slot[1].extra) : 0;
 
-        if (!gso)
+        if (!gso || !(flags & NETRXF_csum_blank))
             return 0;
         word |= gso;
+        last++;
     }
     if (api->add(frames, word, 0))
         return -1;
@@ -382,11 +383,11 @@ static int plain_frame(const rx_slot *slot, Py_ssize_t left, int64_t base, int64
 
         if (i == 1 && flags & EXTRA_INFO)
             continue;
-        if (i >= left)
+        if (i >= left || i > last)
             return 0;
         place += now->response.offset;
         filled = now->response.status;
-        if (filled <= 0 || now->response.offset + filled > PAGE_SIZE)
+        if (filled < (i ? 1 : ETH_HLEN) || now->response.offset + filled > PAGE_SIZE)
             return 0;
         if (size && place != addr + size) {
             if (api->add_piece(frames, addr, size, DOMID_SELF, 0))

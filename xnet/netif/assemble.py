@@ -2,7 +2,8 @@
 
 Every slot says how many bytes its own page holds. A frame whose backend failed or lied in one of its slots is dropped
 as a whole, and so is one that is not all there: a correct backend publishes whole frames (Linux's netfront drops it,
-too). Pages that lie side by side, as posted buffers do, become one piece.
+too, and one of more slots than it takes, or without an Ethernet header in the first). Pages that lie side by side, as
+posted buffers do, become one piece.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from xnet.abi.xen.netif import (
     XEN_NETIF_GSO_TYPE_TCPV4,
     XEN_NETIF_GSO_TYPE_TCPV6,
     XEN_NETIF_MAX_TX_SIZE,
+    XEN_NETIF_NR_SLOTS_MIN,
     NETRXF_csum_blank,
     NETRXF_data_validated,
     NETRXF_extra_info,
     NETRXF_more_data,
 )
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Frames, Piece
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, ETH_HLEN, GSO_SIZE_SHIFT, GSO_TYPE_SHIFT, Frame, Frames, Piece
 
 WORDS: Final = (0, DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED, CSUM_BLANK | DATA_VALIDATED)
 """Low bits of the offload word by netif's two low rx flags (data_validated 1, csum_blank 2)."""
@@ -35,6 +37,8 @@ assert (NETRXF_data_validated, NETRXF_csum_blank) == (1, 2)
 HARMLESS: Final = (XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_TYPE_XDP)
 """Extras that change nothing: a flow's hash, which a TAP cannot be told; headroom, which each slot's offset says."""
 GSO_TYPES: Final = (XEN_NETIF_GSO_TYPE_TCPV4, XEN_NETIF_GSO_TYPE_TCPV6)
+COPIED: Final = 256
+"""A first slot of so many bytes or fewer does not count among a frame's (RX_COPY_THRESHOLD)."""
 FLAGS_AT: Final = 4
 """Byte of a slot where its flags are."""
 
@@ -58,12 +62,13 @@ def assemble(data: bytes, first: int, base: int) -> tuple[Frames, int]:
 def read(data: bytes, at: int, first: int, base: int) -> tuple[Frame | None, int]:  # 15 us for 17 slots
     """The frame that begins in `data` at slot `at`, or None; where the next begins."""
     count = len(data) // RX_SLOT_SIZE
-    start, gso, length, good, more = at, 0, 0, True, True
+    start, gso, length, slots, good, more = at, 0, 0, 0, True, True
     word = WORDS[data[at * RX_SLOT_SIZE + FLAGS_AT] & 3]
     pieces: list[Piece] = []
     while more and at < count:
         _, offset, flags, size = RX_RESPONSE.unpack_from(data, at * RX_SLOT_SIZE)
-        good = good and size >= 0 and offset + size <= PAGE_SIZE
+        good = good and size >= 0 and offset + size <= PAGE_SIZE and (at > start or size >= ETH_HLEN)
+        slots += size > COPIED if at == start else 1
         addr = base + ((first + at & RING_SLOTS - 1) << PAGE_SHIFT) + offset
         if pieces and pieces[-1][0] + pieces[-1][1] == addr:
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + size, DOMID_SELF, 0)
@@ -74,7 +79,7 @@ def read(data: bytes, at: int, first: int, base: int) -> tuple[Frame | None, int
         more = bool(flags & NETRXF_more_data)
         if at == start + 1 and flags & NETRXF_extra_info:
             at, gso = read_extras(data, at, count)
-    if more or gso < 0 or not good or length > XEN_NETIF_MAX_TX_SIZE:
+    if more or gso < 0 or not good or length > XEN_NETIF_MAX_TX_SIZE or slots > XEN_NETIF_NR_SLOTS_MIN:
         return None, at
     return (word | gso, length, tuple(pieces)), at
 

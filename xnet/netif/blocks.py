@@ -5,6 +5,8 @@ from __future__ import annotations
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.grant_table import GRANT_ENTRY_V1
 from xnet.errors import HypercallError
+from xnet.frame import ETH_HLEN
+from xnet.frame.ether import ETH_P_IP, ETH_P_IPV6, headers_length, network, transport
 from xnet.hv.api import Xen
 
 
@@ -67,3 +69,15 @@ class Blocks:
             (self.addr + page * PAGE_SIZE, self.refs + page, self.entries[page * size : (page + 1) * size])
             for page in range(len(self.taken))
         ]
+
+
+def headers_of(view: memoryview) -> int:
+    """Bytes of a frame that are headers, as far as it is looked at."""
+    length = len(view)
+    place = transport(view, length)
+    if place is not None:
+        return min(headers_length(view, place), length)
+    found = network(view, length)
+    if found is not None and found[1] in (ETH_P_IP, ETH_P_IPV6):
+        return min(found[0] + (20 if found[1] == ETH_P_IP else 40), length)
+    return min(ETH_HLEN, length)

@@ -8,6 +8,7 @@ defaults of the public header: everything off, but a blank IPv4 checksum, which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
@@ -17,6 +18,8 @@ from xnet.abi.xen.netif import XEN_NETIF_MAX_TX_SIZE, XEN_NETIF_NR_SLOTS_MIN
 from xnet.errors import XnetError
 from xnet.frame.offload import Accepts
 
+ADDRESS: Final = re.compile("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+"""A MAC address in xenstore."""
 HEADROOM_MAX: Final = PAGE_SIZE - (XEN_NETIF_MAX_TX_SIZE + XEN_NETIF_NR_SLOTS_MIN - 1) // XEN_NETIF_NR_SLOTS_MIN
 """With more headroom the largest frame would not fit in as many slots as every frontend takes."""
 MTU_WITHOUT_SG = 1500

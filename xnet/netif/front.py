@@ -15,7 +15,7 @@ from xnet.frame.offload import Accepts
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
 from xnet.netif.device import Device, Observer
-from xnet.netif.features import MTU_WITHOUT_SG, OFFLOAD_KEYS, Features, agree, describe, flag, number, rx_mode
+from xnet.netif.features import ADDRESS, MTU_WITHOUT_SG, OFFLOAD_KEYS, Features, agree, describe, flag, number, rx_mode
 from xnet.netif.front_ctrl import FrontControl
 from xnet.netif.front_queue import FrontQueue
 from xnet.netif.gather import guarded
@@ -221,7 +221,7 @@ class Netfront(Device):
         mac = None
         for end in self.profile.mac:
             mac = mac or (yield Read(f"{self.nodename if end == 'front' else self.otherend}/mac"))
-        if mac is None:
+        if mac is None or not ADDRESS.fullmatch(mac):
             self.fail(ENOENT, f"parsing {self.nodename}/mac")
             return False
         mtu = number((yield Read(f"{self.nodename}/mtu"))) or MTU_WITHOUT_SG if self.profile.mtu_key else None

@@ -42,10 +42,10 @@ from xnet.frame import (
 from xnet.frame.ether import ETH_P_IPV6, ip_end, network, transport
 from xnet.frame.offload import KIND, Accepts, finish_checksum, segment
 from xnet.hv.api import Xen
-from xnet.netif.assemble import assemble
 from xnet.netif.counters import Counters
 from xnet.netif.gather import BadRing
 from xnet.netif.posted import Posted, filled, pages_of, slots_of
+from xnet.netif.repair import assembled
 from xnet.netif.slots import answered, frames, requests
 from xnet.ring import FrontRing
 
@@ -139,6 +139,10 @@ class FrontQueue(Sink):
         if not self.accepts.all:
             return addr, FRAME_MAX  # what has to be segmented takes the place behind it
         return addr, min(self.tx_clear - head << PAGE_SHIFT, bytes_for(free))
+
+    def free_slots(self) -> int:
+        """Request slots that may still be filled."""
+        return self.tx_ring.free_requests() - self.unsent_slots
 
     def commit(self, word: int, lengths: list[int]) -> None:  # hot
         """The reserved memory holds frames: they go with the burst."""
@@ -344,7 +348,7 @@ class FrontQueue(Sink):
             self.end_rx(first, count)
             found = frames(data, first, self.rx_addr)
             if found is None:
-                found, bad = assemble(data, first, self.rx_addr)
+                found, bad = assembled(self.memory, data, first, self.rx_addr)
                 if bad:
                     self.counters.count("rx_errors", bad)
             if found:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xnet.abi.xen.netif import (
     EXTRA_MCAST,
+    RING_SLOTS,
     TX_REQUEST,
     XEN_NETIF_EXTRA_TYPE_MCAST_ADD,
     XEN_NETIF_EXTRA_TYPE_MCAST_DEL,
@@ -25,6 +26,10 @@ from xnet.xenstore import Conversation, Read, Write
 
 if TYPE_CHECKING:
     from xnet.netif.front import Netfront
+
+
+MOST_DUMMIES = RING_SLOTS // 2
+"""As many as the ring has room for; more are out only of a backend that answers them with what is no answer."""
 
 
 class Multicast:
@@ -95,7 +100,7 @@ class Multicast:
 
 def tell(queue: FrontQueue, extra: bytes) -> bool:
     """Put a dummy request on the tx ring, which says what the extra says; False: there is no room."""
-    if queue.tx_ring.free_requests() - queue.unsent_slots < 2:
+    if queue.free_slots() < 2 or len(queue.dummies) >= MOST_DUMMIES:
         return False
     queue.stage()
     ident = queue.dummy_id()

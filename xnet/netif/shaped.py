@@ -34,9 +34,9 @@ from xnet.abi.xen.netif import (
     NETTXF_extra_info,
     NETTXF_more_data,
 )
+from xnet.errors import HypercallError
 from xnet.frame import (
     CSUM_BLANK,
-    ETH_HLEN,
     GSO_SIZE_SHIFT,
     GSO_TYPE_MASK,
     GSO_TYPE_SHIFT,
@@ -44,11 +44,11 @@ from xnet.frame import (
     Chain,
     Client,
     Frames,
+    bytes_for,
 )
-from xnet.frame.ether import ETH_P_IP, ETH_P_IPV6, headers_length, network, transport
 from xnet.hv.api import Xen
 from xnet.netif.assemble import read
-from xnet.netif.blocks import Blocks
+from xnet.netif.blocks import Blocks, headers_of
 from xnet.netif.counters import Counters
 from xnet.netif.front_bounced import BouncedQueue
 from xnet.netif.front_flip import FlipQueue
@@ -56,6 +56,7 @@ from xnet.netif.front_queue import GRANT_SIZE, FrontQueue, give_back
 from xnet.netif.gather import BadRing
 from xnet.netif.posted import EXTRA_PADDING, Posted, filled
 from xnet.netif.profile import Shape
+from xnet.netif.repair import blanked
 from xnet.ring import RingError
 
 Cut = list[tuple[int, int, bool]]
@@ -99,7 +100,11 @@ class ShapedQueue(FrontQueue):
         size = shape.block or shape.header
         if size:
             pages = RING_SLOTS if shape.block else RING_SLOTS * size // PAGE_SIZE
-            self.blocks = Blocks(xen, backend, pages, size)
+            try:
+                self.blocks = Blocks(xen, backend, pages, size)
+            except HypercallError:
+                super().close()
+                raise
             self.pages += pages
 
     # --- tx: away from the guest
@@ -107,7 +112,7 @@ class ShapedQueue(FrontQueue):
     def reserve(self) -> tuple[int, int] | None:
         """As `FrontQueue.reserve`, with this frontend's idea of room."""
         lazy = self.shape.lazy
-        if lazy and self.tx_ring.free_requests() - self.unsent_slots < LAZY_SLOTS:
+        if lazy and self.free_slots() < LAZY_SLOTS:
             self.reap_late(ask=False)
         found = self.room()
         if found is None and lazy:
@@ -116,14 +121,19 @@ class ShapedQueue(FrontQueue):
             found = self.room()
         return None if self.over else found
 
+    def free_slots(self) -> int:
+        """See `FrontQueue`. One that was answered with NULL, and was no extra's, is free; its id and block are not."""
+        return min(super().free_slots(), RING_SLOTS - len(self.out) - self.unsent_slots)
+
     def room(self) -> tuple[int, int] | None:
         """Memory for frames, as far as request slots go."""
-        free = self.tx_ring.free_requests() - self.unsent_slots
+        free = self.free_slots()
         found = super().reserve() if free >= self.shape.free_slots else None
-        if found is None or not self.shape.header:
-            return found
-        pages = max(free // 3, MOST_PAGES)  # each may take three slots: headers, the rest, and the GSO extra
-        return found[0], min(found[1], pages << PAGE_SHIFT)
+        if found is None:
+            return None
+        # with headers apart a page may take three slots: headers, the rest, and the GSO extra
+        size = max(free // 3, MOST_PAGES) << PAGE_SHIFT if self.shape.header else bytes_for(free)
+        return found[0], min(found[1], size)
 
     def reap_late(self, *, ask: bool) -> None:
         """Look at the tx responses that are there; if wished, ask for an event at the next."""
@@ -320,8 +330,11 @@ class ShapedQueue(FrontQueue):
             else:
                 found.append(frame)
             at = after
-        if found:
-            self.arrived(Chain(self.memory, found), count)
+        kept = blanked(self.memory, found)
+        if len(kept) < len(found):
+            self.counters.count("rx_errors", len(found) - len(kept))
+        if kept:
+            self.arrived(Chain(self.memory, kept), count)
 
     def judge(self, data: bytes, at: int, after: int, first: int) -> bool:
         """Whether this frontend knows all that is in the slots of one frame. BadRing where its code would stop."""
@@ -359,18 +372,6 @@ class ShapedQueue(FrontQueue):
         if self.blocks is not None:
             for addr, ref, entry in self.blocks.grants():
                 give_back(self.xen, self.counters, addr, ref, entry)
-
-
-def headers_of(view: memoryview) -> int:
-    """Bytes of a frame that are headers, as far as it is looked at."""
-    length = len(view)
-    place = transport(view, length)
-    if place is not None:
-        return min(headers_length(view, place), length)
-    found = network(view, length)
-    if found is not None and found[1] in (ETH_P_IP, ETH_P_IPV6):
-        return min(found[0] + (20 if found[1] == ETH_P_IP else 40), length)
-    return min(ETH_HLEN, length)
 
 
 def front_queue(

@@ -47,12 +47,17 @@ class RawRing:
 class FrontByHand:
     """A guest's frontend. Pages are granted when they are made, and stay so until `close`."""
 
-    def __init__(self, world: World, guest: GuestDomain, handle: int = 0, *, start: int = 0) -> None:
-        """`start`: where all four ring indices begin (an old ring that goes on)."""
+    def __init__(
+        self, world: World, guest: GuestDomain, handle: int = 0, *, start: int = 0, queue: int | None = None
+    ) -> None:
+        """`start`: where all four ring indices begin (an old ring that goes on). `queue`: which of several; each has a
+        hand of its own."""
         self.world = world
         self.guest = guest
         self.xen: Xen = guest.domain
         self.home = f"device/vif/{handle}"
+        self.place = "" if queue is None else f"queue-{queue}/"
+        """Where the keys of the rings are."""
         self.granted: list[tuple[int, int]] = []
         """(reference, address) of every page given to the backend."""
         self.woken = {"tx": 0, "rx": 0}
@@ -87,11 +92,12 @@ class FrontByHand:
         self.ports = [xen.alloc_unbound(0) for _ in range(2 if split else 1)]
         for way, port in zip(("tx", "rx"), (self.ports[0], self.ports[-1]), strict=True):
             xen.set_handler(port, self.counter("both" if not split else way))
-        said: dict[str, str | None] = {"tx-ring-ref": str(self.tx_ref), "rx-ring-ref": str(self.rx_ref)}
+        here = self.place
+        said: dict[str, str | None] = {f"{here}tx-ring-ref": str(self.tx_ref), f"{here}rx-ring-ref": str(self.rx_ref)}
         if split:
-            said |= {"event-channel-tx": str(self.ports[0]), "event-channel-rx": str(self.ports[1])}
+            said |= {f"{here}event-channel-tx": str(self.ports[0]), f"{here}event-channel-rx": str(self.ports[1])}
         else:
-            said["event-channel"] = str(self.ports[0])
+            said[f"{here}event-channel"] = str(self.ports[0])
         said |= dict.fromkeys(("request-rx-copy", "feature-rx-notify", "feature-sg"), "1")
         said |= dict.fromkeys(("feature-gso-tcpv4", "feature-gso-tcpv6", "feature-ipv6-csum-offload"), "1")
         for key, value in (said | (keys or {})).items():
@@ -211,12 +217,15 @@ class FrontByHand:
 class BackByHand:
     """dom0's backend for a netfront: offers what it is told, maps the rings, and answers when a test says so."""
 
-    def __init__(self, world: World, guest: GuestDomain, handle: int = 0) -> None:
+    def __init__(self, world: World, guest: GuestDomain, handle: int = 0, *, queue: int | None = None) -> None:
+        """`queue`: which of several; each has a hand of its own."""
         self.world = world
         self.xen: Xen = world.host.dom0
         self.domid = guest.domain.domid
         self.home = f"/local/domain/0/backend/vif/{self.domid}/{handle}"
         self.front = f"/local/domain/{self.domid}/device/vif/{handle}"
+        self.place = self.front if queue is None else f"{self.front}/queue-{queue}"
+        """Where the frontend tells of the rings."""
         self.mappings: list[Mapping] = []
         self.ports: list[int] = []
         self.woken = {"tx": 0, "rx": 0}
@@ -240,7 +249,7 @@ class BackByHand:
 
     def attach(self) -> None:
         """Map the rings and bind the channels that the frontend told of."""
-        keys = self.world.keys(self.front)
+        keys = self.world.keys(self.place)
         for name in ("tx-ring-ref", "rx-ring-ref"):
             self.mappings.append(self.map(int(keys[name] or 0), readonly=False))
         window = self.xen.window
