@@ -6,7 +6,7 @@ import pytest
 
 from xnet.control.config import load_lab, memory_available, parse_lab
 from xnet.control.reader import LabError
-from xnet.control.vifspec import default_mac
+from xnet.control.vifspec import default_mac, vif_of_words
 from xnet.engine.lab import MIB, Lab
 from xnet.errors import ConfigError
 
@@ -392,3 +392,15 @@ def test_a_binary_file_is_no_lab(tmp_path: Path) -> None:
 def test_times_are_the_labs_unless_a_vif_has_its_own(lab: str, vif: str, times: tuple[float, float]) -> None:
     found = parse_lab(f"[lab]\n{lab}\n" + GOOD + on_bridge(vif or "mtu = 1500"), "x.toml").domains[0].vifs[0]
     assert (found.rx_drain_s, found.rx_stall_s) == times
+
+
+def test_a_vif_plugged_in_later_is_as_the_lab_says() -> None:
+    lab = parse_lab(
+        '[lab]\nrx_mode = "flip"\nrx_drain_timeout = "1s"\nrx_stall_timeout = "2s"\n'
+        '[[bridge]]\nname = "xenbr0"\n[[domain]]\nname = "a"\n',
+        "later.toml",
+    )
+    vif = vif_of_words(["bridge=xenbr0"], lab, "a", 0)
+    assert (vif.rx_drain_s, vif.rx_stall_s) == (1.0, 2.0)
+    assert vif.frontend_features == {"rx-copy": False, "rx-flip": True}
+    assert vif_of_words(["bridge=xenbr0", "rx_mode=copy"], lab, "a", 0).frontend_features == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -25,7 +26,7 @@ from xnet.control.values import (
     sysctls,
     text,
 )
-from xnet.control.vifspec import RX_MODE, Switches, drain, read_vifs
+from xnet.control.vifspec import RX_MODE, drain, read_vifs
 from xnet.engine.lab import BridgeSpec, DomainSpec, EtherstubSpec, Lab, LinkSpec
 from xnet.errors import ConfigError
 from xnet.netif.patience import DRAIN_S, STALL_S
@@ -70,34 +71,29 @@ def parse_lab(content: str, source: str, *, available: int | None = None) -> Lab
 def read_lab(top: Table, source: str) -> Read:
     """All tables as specs, with the table each was read from."""
     lab, machine, dom0 = top.table("lab"), top.table("machine"), top.table("dom0")
-    name = read_name(lab, source)
     bridges = [(table, read_bridge(table)) for table in top.tables("bridge")]
     stubs = [(table, read_etherstub(table)) for table in top.tables("etherstub")]
     links = [(table, read_link(table)) for table in top.tables("link")]
-    switches = Switches(
-        bridges={spec.name: spec.mtu for _, spec in bridges},
-        links={spec.name: spec.mtu for _, spec in stubs} | {spec.name: spec.mtu for _, spec in links},
-        rx_mode=lab.get("rx_mode", RX_MODE, "copy"),
-        rx_drain_s=lab.get("rx_drain_timeout", drain, DRAIN_S),
-        rx_stall_s=lab.get("rx_stall_timeout", duration, STALL_S),
-    )
-    read = Read(top, bridges, stubs, links)
-    domains = [read_domain(table, name, switches, read) for table in top.tables("domain")]
     loop = machine.get("loop", one_of("auto", "asyncio", "uvloop"), "auto")
     netns = dom0.get("netns", one_of("private", "host"), "private")
+    read = Read(top, bridges, stubs, links)
     read.lab = Lab(
-        name=name,
-        domains=tuple(domains),
+        name=read_name(lab, source),
         bridges=tuple(spec for _, spec in bridges),
         etherstubs=tuple(spec for _, spec in stubs),
         links=tuple(spec for _, spec in links),
         memory=machine.get("memory", size, 0),
         dom0_memory=dom0.get("memory", size, 64 * MIB),
         heap=machine.get("heap", size, 16 * MIB),
+        rx_mode=lab.get("rx_mode", RX_MODE, "copy"),
+        rx_drain_s=lab.get("rx_drain_timeout", drain, DRAIN_S),
+        rx_stall_s=lab.get("rx_stall_timeout", duration, STALL_S),
         loop=cast(Literal["auto", "asyncio", "uvloop"], loop),
         dom0_netns=cast(Literal["private", "host"], netns),
         source=source,
     )
+    domains = [read_domain(table, read) for table in top.tables("domain")]
+    read.lab = replace(read.lab, domains=tuple(domains))
     return read
 
 
@@ -133,10 +129,10 @@ def read_link(table: Table) -> LinkSpec:
     )
 
 
-def read_domain(table: Table, lab: str, switches: Switches, read: Read) -> DomainSpec:
+def read_domain(table: Table, read: Read) -> DomainSpec:
     """``[[domain]]``: name, type, memory, vif, gateway, sysctl, autostart; tables are kept in `read` for checks."""
     name = table.need("name", domain_name, "")
-    vifs = read_vifs(table, lab, name, switches)
+    vifs = read_vifs(table, read.lab, name)
     spec = DomainSpec(
         name=name,
         memory=table.get("memory", size, 32 * MIB),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 
+from xnet.control.values import TIMES
+
 RATE = re.compile(
     r"(?P<count>[0-9]{1,12})(?P<scale>[KMG]?)(?P<unit>[bB])/s(?:@(?P<interval>[0-9]{1,9})(?P<time>us|ms|s)?)?"
 )
 SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-TIMES = {None: 1, "us": 1, "ms": 10**3, "s": 10**6}
 DEFAULT_USEC = 50_000
 U32 = 0xFFFF_FFFF
 
@@ -24,7 +25,7 @@ def rate(value: object) -> str:
     if found is None:
         raise ValueError(f'"{value}" is no rate: write it as "10Mb/s" or "1MB/s@20ms"')
     per_second = int(found["count"]) * SCALES[found["scale"]] // (8 if found["unit"] == "b" else 1)
-    usec = int(found["interval"]) * TIMES[found["time"]] if found["interval"] else DEFAULT_USEC
+    usec = int(found["interval"]) * 10**6 // TIMES[found["time"] or "us"] if found["interval"] else DEFAULT_USEC
     count = per_second * usec // 10**6
     if not 0 < usec <= U32:
         raise ValueError(f'"{value}": an interval is 1 us to {U32 // 10**6} s')

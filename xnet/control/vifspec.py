@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from xnet.control.rate import rate
@@ -16,7 +15,6 @@ from xnet.control.values import addresses, duration, flag, integer, mac, mtu, on
 from xnet.engine.lab import Lab, VifSpec
 from xnet.errors import ConfigError, XnetError
 from xnet.netif.features import FEATURE_NAMES, HEADROOM_MAX
-from xnet.netif.patience import DRAIN_S, STALL_S
 from xnet.netif.profile import BACKENDS, FRONTENDS
 
 RX_MODE = one_of("copy", "flip")
@@ -43,17 +41,10 @@ DEFAULT_BRIDGE = "xenbr0"
 """Where xl plugs a vif that names no bridge."""
 
 
-@dataclass(slots=True, frozen=True)
-class Switches:
-    """What a vif can be plugged into, by name: its mtu. Etherstubs are links here."""
-
-    bridges: dict[str, int] = field(default_factory=dict)
-    links: dict[str, int] = field(default_factory=dict)
-    rx_mode: str = "copy"
-    """How frames get into guests whose vif says nothing else."""
-    rx_drain_s: float = DRAIN_S
-    rx_stall_s: float = STALL_S
-    """How long guests without buffers are waited for, likewise."""
+def plugs(lab: Lab) -> tuple[dict[str, int], dict[str, int]]:
+    """What a vif can be plugged into, by name: bridges, links (etherstubs are some here), each with its mtu."""
+    stubs, links = ({each.name: each.mtu for each in lab.etherstubs}, {each.name: each.mtu for each in lab.links})
+    return {each.name: each.mtu for each in lab.bridges}, stubs | links
 
 
 def default_mac(lab: str, domain: str, index: int) -> str:
@@ -101,16 +92,12 @@ def parse_xl(spec: str) -> dict[str, object]:
 
 def vif_of_words(words: list[str], lab: Lab, domain: str, index: int) -> VifSpec:
     """The vif that ``key=value`` words describe, as xl network-attach takes them. XnetError tells all that is wrong."""
-    plugs = Switches(
-        bridges={spec.name: spec.mtu for spec in lab.bridges},
-        links={stub.name: stub.mtu for stub in lab.etherstubs} | {link.name: link.mtu for link in lab.links},
-    )
     problems: list[ConfigError] = []
     try:
         table = Table(parse_xl(",".join(words)), "", problems)
     except ValueError as error:
         raise ConfigError("", str(error)) from None
-    spec = read_vif(table, default_mac(lab.name, domain, index), plugs)
+    spec = read_vif(table, default_mac(lab.name, domain, index), lab)
     table.finish()
     if problems:
         raise XnetError("\n".join(map(str, problems)))
@@ -124,7 +111,7 @@ def trusts(key: str, value: str) -> bool:
     return (value != "0") == (key == "trusted")
 
 
-def read_vifs(domain: Table, lab: str, name: str, switches_: Switches) -> list[tuple[Table, VifSpec]]:
+def read_vifs(domain: Table, lab: Lab, name: str) -> list[tuple[Table, VifSpec]]:
     """A domain's vifs, each with the table it was read from (for later messages)."""
     domain.asked.append("vif")
     rows = domain.data.get("vif", [])
@@ -144,16 +131,16 @@ def read_vifs(domain: Table, lab: str, name: str, switches_: Switches) -> list[t
             domain.wrong(f"vif[{index}]", 'must be a table { bridge = "…" } or a string "bridge=…"')
             continue
         table = domain.child(row, place)
-        found.append((table, read_vif(table, default_mac(lab, name, index), switches_)))
+        found.append((table, read_vif(table, default_mac(lab.name, name, index), lab)))
     return found
 
 
-def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
+def read_vif(table: Table, fallback_mac: str, lab: Lab) -> VifSpec:
     """One vif. Wrong values are noted in the table's problems and replaced by their defaults."""
-    bridge, link, limit = plugged(table, switches_)
+    bridge, link, limit = plugged(table, lab)
     none: dict[str, bool] = {}
     both = table.get("features", switches(FEATURE_NAMES), none)
-    flip = table.get("rx_mode", RX_MODE, switches_.rx_mode) == "flip"
+    flip = table.get("rx_mode", RX_MODE, lab.rx_mode) == "flip"
     front_profile, back_profile, tx_mode = profiles(table, flip)
     front, back = ({"rx-copy": False, "rx-flip": True}, {"rx-flip": True}) if flip else (none, none)
     wanted_mtu = table.get("mtu", mtu, limit)
@@ -171,8 +158,8 @@ def read_vif(table: Table, fallback_mac: str, switches_: Switches) -> VifSpec:
         max_queues=table.get("max_queues", queues, 0),
         rate=table.get("rate", rate, ""),
         xdp_headroom=headroom(table, front_profile, flip),
-        rx_drain_s=table.get("rx_drain_timeout", drain, switches_.rx_drain_s),
-        rx_stall_s=table.get("rx_stall_timeout", duration, switches_.rx_stall_s),
+        rx_drain_s=table.get("rx_drain_timeout", drain, lab.rx_drain_s),
+        rx_stall_s=table.get("rx_stall_timeout", duration, lab.rx_stall_s),
         script=script(table, "bridge" if bridge else "link"),
         tx_mode=tx_mode,
         trusted=table.get("trusted", flag, True),
@@ -198,8 +185,9 @@ def profiles(table: Table, flip: bool) -> tuple[str, str, Literal["copy", "map"]
     return front, back, own or tx_mode
 
 
-def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, int]:
+def plugged(table: Table, lab: Lab) -> tuple[str | None, str | None, int]:
     """(bridge, link, its mtu): exactly one of the two names is set when nothing is wrong."""
+    bridges, links = plugs(lab)
     bridge: str | None = table.get("bridge", text, "") or None
     link: str | None = table.get("link", text, "") or None
     if bridge and link:
@@ -207,8 +195,8 @@ def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, 
     elif not table.has("bridge") and not table.has("link"):
         table.wrong("", 'is plugged into nothing: add bridge = "…" or link = "…"')
     for key, name, here, there in (
-        ("bridge", bridge, switches_.bridges, switches_.links),
-        ("link", link, switches_.links, switches_.bridges),
+        ("bridge", bridge, bridges, links),
+        ("link", link, links, bridges),
     ):
         if name is None or name in here:
             continue
@@ -217,7 +205,7 @@ def plugged(table: Table, switches_: Switches) -> tuple[str | None, str | None, 
             table.wrong(key, f'"{name}" is a {other}: write {other} = "{name}"')
         else:
             table.wrong(key, f'there is no {key} "{name}"{nearest(name, here)}')
-    limit = switches_.bridges.get(bridge or "", switches_.links.get(link or "", 1500))
+    limit = bridges.get(bridge or "", links.get(link or "", 1500))
     return bridge, link, limit
 
 

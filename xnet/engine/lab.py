@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from xnet.netif.patience import DRAIN_S, STALL_S
+
 MIB = 1 << 20
 
 
@@ -52,9 +54,9 @@ class VifSpec:
     """The most the backend offers; 0: as many as the frontend wants."""
     rate: str = ""
     """What the guest may send: the key ``rate``, "bytes,usec"; empty: as much as it likes."""
-    rx_drain_s: float = 10.0
+    rx_drain_s: float = DRAIN_S
     """Seconds a frame waits for a guest without buffers."""
-    rx_stall_s: float = 60.0
+    rx_stall_s: float = STALL_S
     """Seconds without buffers after which a guest is stalled, and its vif without carrier; 0: never."""
     xdp_headroom: int = 0
     """Bytes the guest wants free in front of the data in each page it gets."""
@@ -97,6 +99,11 @@ class Lab:
     memory: int = 0
     dom0_memory: int = 64 * MIB
     heap: int = 16 * MIB
+    rx_mode: str = "copy"
+    """How frames get into guests whose vif says nothing else: "copy" or "flip"."""
+    rx_drain_s: float = DRAIN_S
+    rx_stall_s: float = STALL_S
+    """How long guests without buffers are waited for, likewise (seconds)."""
     loop: Literal["auto", "asyncio", "uvloop"] = "auto"
     dom0_netns: Literal["private", "host"] = "private"
     source: str = ""

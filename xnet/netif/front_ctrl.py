@@ -34,9 +34,9 @@ from xnet.abi.xen.netif import (
 from xnet.errors import HypercallError
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
-from xnet.netif.front_queue import give_back
 from xnet.netif.gather import BadRing
 from xnet.netif.hashing import ALL_KINDS, MOST_ENTRIES
+from xnet.netif.lent import give_back
 from xnet.ring import FrontRing
 
 RSS_KEY: Final = bytes.fromhex(

@@ -44,6 +44,7 @@ from xnet.frame.offload import KIND, Accepts, finish_checksum, segment
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
 from xnet.netif.gather import BadRing
+from xnet.netif.lent import give_back
 from xnet.netif.posted import Posted, filled, pages_of, slots_of
 from xnet.netif.repair import assembled
 from xnet.netif.slots import answered, frames, requests
@@ -205,7 +206,11 @@ class FrontQueue(Sink):
         self.xen.grant(self.tx_refs + page, self.tx_grants[page * GRANT_SIZE : self.tx_head * GRANT_SIZE])
         self.tx_ring.add_requests(requests(unsent, self.tx_refs))
         self.in_flight.extend(unsent)
-        counters = self.counters
+        self.staged()
+
+    def staged(self) -> None:  # hot
+        """The burst so far is on the ring."""
+        counters, unsent = self.counters, self.unsent
         counters.tx_packets += len(unsent)
         counters.tx_bytes += self.unsent_bytes
         counters.tx_slots += self.unsent_slots
@@ -213,12 +218,14 @@ class FrontQueue(Sink):
         unsent.clear()
 
     def flush(self) -> None:  # hot
-        """Publish the burst; wake the backend if it asked for it."""
+        """Publish the burst."""
         self.stage()
-        ring = self.tx_ring
-        if not ring.unpushed():
-            return
-        if ring.push_requests():
+        if self.tx_ring.unpushed():
+            self.push()
+
+    def push(self) -> None:  # hot
+        """Publish what is on the ring; wake the backend if it asked for it."""
+        if self.tx_ring.push_requests():
             self.xen.send(self.tx_port)
             self.counters.tx_notified += 1
         else:
@@ -346,15 +353,19 @@ class FrontQueue(Sink):
             first = ring.rsp_cons & (RING_SLOTS - 1)
             data = ring.take_responses(count)
             self.end_rx(first, count)
-            found = frames(data, first, self.rx_addr)
-            if found is None:
-                found, bad = assembled(self.memory, data, first, self.rx_addr)
-                if bad:
-                    self.counters.count("rx_errors", bad)
-            if found:
-                self.arrived(Chain(self.memory, found), count)
+            self.receive(data, first, count)
             self.post()
             count = ring.final_check_responses()
+
+    def receive(self, data: bytes, first: int, count: int) -> None:  # hot
+        """Frames out of response slots."""
+        found = frames(data, first, self.rx_addr)
+        if found is None:
+            found, bad = assembled(self.memory, data, first, self.rx_addr)
+            if bad:
+                self.counters.count("rx_errors", bad)
+        if found:
+            self.arrived(Chain(self.memory, found), count)
 
     def arrived(self, chain: Chain, slots: int) -> None:  # hot
         """Frames go to the device."""
@@ -381,17 +392,3 @@ class FrontQueue(Sink):
         give_back(self.xen, self.counters, self.addr, self.refs, self.ring_grants)
         self.give_back_rx()
         give_back(self.xen, self.counters, self.tx_addr, self.tx_refs, self.tx_grants)
-
-
-def give_back(xen: Xen, counters: Counters, addr: int, ref: int, entries: bytes) -> None:
-    """Pages and references to where they came from: at once, or one by one past those that are in use."""
-    count = len(entries) // GRANT_SIZE
-    if xen.end_grant(ref, entries):
-        xen.free_grefs(ref, count)
-        xen.free_pages(addr, count)
-    elif count == 1:
-        counters.count("grants_lost")
-    else:
-        for index in range(count):
-            entry = entries[index * GRANT_SIZE : (index + 1) * GRANT_SIZE]
-            give_back(xen, counters, addr + index * PAGE_SIZE, ref + index, entry)

@@ -52,8 +52,9 @@ from xnet.netif.blocks import Blocks, headers_of
 from xnet.netif.counters import Counters
 from xnet.netif.front_bounced import BouncedQueue
 from xnet.netif.front_flip import FlipQueue
-from xnet.netif.front_queue import GRANT_SIZE, FrontQueue, give_back
+from xnet.netif.front_queue import GRANT_SIZE, FrontQueue
 from xnet.netif.gather import BadRing
+from xnet.netif.lent import give_back
 from xnet.netif.posted import EXTRA_PADDING, Posted, filled
 from xnet.netif.profile import Shape
 from xnet.netif.repair import blanked
@@ -194,12 +195,7 @@ class ShapedQueue(FrontQueue):
             if group >= self.shape.group:
                 self.push()
                 group = 0
-        counters = self.counters
-        counters.tx_packets += len(unsent)
-        counters.tx_bytes += self.unsent_bytes
-        counters.tx_slots += self.unsent_slots
-        self.unsent_slots = self.unsent_bytes = 0
-        unsent.clear()
+        self.staged()
         self.cuts.clear()
 
     def slots_for(self, posted: Posted, cut: Cut) -> list[bytes]:
@@ -241,20 +237,6 @@ class ShapedQueue(FrontQueue):
         ident = self.next_id()
         self.out[ident] = (NOTHING, NOTHING, 0)
         return ident
-
-    def flush(self) -> None:
-        """Publish the burst."""
-        self.stage()
-        if self.tx_ring.unpushed():
-            self.push()
-
-    def push(self) -> None:
-        """Publish what is on the ring; wake the backend if it asked for it."""
-        if self.tx_ring.push_requests():
-            self.xen.send(self.tx_port)
-            self.counters.tx_notified += 1
-        else:
-            self.counters.tx_suppressed += 1
 
     def on_tx(self) -> None:
         """The backend answered tx requests; who looks late does so only when he waits for it."""
@@ -305,18 +287,6 @@ class ShapedQueue(FrontQueue):
                 self.rx_serial = (self.rx_serial + 1) & 0xFFFF
             self.rx_requests = bytes(requests)
         super().post()
-
-    def on_rx(self) -> None:
-        """The backend filled rx buffers."""
-        ring = self.rx_ring
-        count = ring.unconsumed_responses() or ring.final_check_responses()
-        while count:
-            first = ring.rsp_cons & (RING_SLOTS - 1)
-            data = ring.take_responses(count)
-            self.end_rx(first, count)
-            self.receive(data, first, count)
-            self.post()
-            count = ring.final_check_responses()
 
     def receive(self, data: bytes, first: int, count: int) -> None:
         """Frames out of response slots, as far as this frontend takes them."""
