@@ -304,28 +304,3 @@ def test_a_backend_may_be_in_any_state_and_another_one_is_welcome(world: World, 
     assert vif.wire.send(plain(60)) == 1
     world.step()
     assert vif.hub.sent == [(0, plain(60))]
-
-
-OFFERS: dict[str, dict[str, str]] = {
-    "a million queues": {"multi-queue-max-queues": "1000000"},
-    "no queues": {"multi-queue-max-queues": "0"},
-    "queues without end": {"multi-queue-max-queues": "9" * 2000},
-    "minus one queue": {"multi-queue-max-queues": "-1"},
-    "features of rubbish": {"feature-sg": "yes", "feature-gso-tcpv4": "\x00", "feature-split-event-channels": "-7"},
-    "features without end": {"feature-sg": "1" * 2000, "feature-gso-tcpv6": "x" * 2000},
-}
-
-
-@pytest.mark.parametrize("name", OFFERS)
-def test_whatever_a_backend_offers_a_frontend_has_the_queues_it_wants(world: World, name: str) -> None:
-    vif = world.vif(world.guest("a"), start="front")
-    back = BackByHand(world, vif.guest)
-    for key, value in OFFERS[name].items():
-        world.write(f"{vif.back_home}/{key}", value)
-    back.connect()
-    assert vif.netfront.state.name == "Connected"
-    assert len(vif.netfront.queues) == 1
-    assert vif.wire.send(plain(60)) == 1
-    assert len(back.requests()) == 1
-    back.detach()
-    assert world.errors == []

@@ -1,119 +1,23 @@
-"""Hostile backends: a frontend makes of each what the real one would, loses nothing to it, and takes another one."""
+"""Hostile backends on the rings: a frontend makes of each what the real one would, loses nothing to it, and takes
+another one."""
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from xnet.abi.xen import PAGE_SIZE
-from xnet.abi.xen.grant_table import GRANT_ENTRY_V1
 from xnet.abi.xen.ring import REQ_PROD
 from xnet.netif.profile import FRONTENDS
 from xnet.testing import BackByHand, World
 from xnet.testing.frames import plain
-from xnet.testing.rogue import FRAME, GOOD, OKAY
+from xnet.testing.rogue import FRAME, NULL
 from xnet.testing.rogue_back import ALL, BACKENDS, FLIPPING, outstanding, rx
+from xnet.testing.stage import OUT, POISON, SECRET, Stage
 
 pytestmark = pytest.mark.integration
-
-POISON = b"\xde\xad\xbe\xef"
-SECRET = b"\x5c" * 8
-OUT = (b"\x5c" * 60, b"\x5c" * 9000, b"\x5c" * 100)
-"""What the guest sends before a backend does its worst."""
-
-
-class Stage:
-    """Two honest guests, and one whose backend is not."""
-
-    def __init__(self, world: World, profile: str = "linux", rx_mode: str = "copy", queues: int = 1) -> None:
-        self.world = world
-        self.one, self.two = world.pair()
-        guest = world.guest("victim", 2048)
-        self.domain = guest.domain
-        self.free = self.domain.alloc_pages(64)
-        self.domain.window[self.free : self.free + 64 * PAGE_SIZE] = POISON * (16 * PAGE_SIZE)
-        self.had = self.books()
-        self.flips = rx_mode == "flip"
-        self.vif = world.vif(guest, start="front", front_profile=profile, rx_mode=rx_mode, queues=queues)
-        self.hands = [BackByHand(world, guest, queue=i if queues > 1 else None) for i in range(queues)]
-        self.hand = self.hands[-1]
-        self.index = queues - 1
-
-    def books(self) -> tuple[int, int]:
-        """What the victim has in use of its pages and references."""
-        return self.domain.pages_used, self.domain.grefs_used
-
-    def connect(self) -> None:
-        self.world.write(f"{self.vif.back_home}/multi-queue-max-queues", str(len(self.hands)))
-        self.hands[0].offer(rx_flip=str(int(self.flips)), rx_copy=str(int(not self.flips)))
-        for hand in self.hands:
-            hand.attach()
-        self.hands[0].switch("4")
-        assert self.vif.netfront.state.name == "Connected"
-        assert len(self.vif.netfront.queues) == len(self.hands)
-
-    def untouched(self) -> dict[int, bytes]:
-        """Every frame of the honest guests, and those of the victim that it has not granted."""
-        machine, domain, view = self.world.host.hypervisor.machine, self.domain, self.world.memory.view
-        at = domain.grant_table_pfn * PAGE_SIZE
-        entries = [
-            GRANT_ENTRY_V1.unpack_from(domain.window, at + ref * GRANT_ENTRY_V1.size)
-            for ref in range(len(domain.grant_table.frames) * 512)
-        ]
-        granted = {frame for flags, _, frame in entries if flags}
-        wanted = {self.one.guest.domain.domid, self.two.guest.domain.domid, domain.domid}
-        return {
-            mfn: bytes(view[mfn * PAGE_SIZE : (mfn + 1) * PAGE_SIZE])
-            for mfn, owner in enumerate(machine.owner)
-            if owner in wanted and mfn not in granted
-        }
-
-    def exchange(self) -> None:
-        """The honest guests lose nothing."""
-        for here, there in ((self.one, self.two), (self.two, self.one)):
-            there.wire.received.clear()
-            frames = [plain(60 + size) for size in range(0, 3000, 300)]
-            assert here.wire.send(*frames) == len(frames)
-            self.world.step()
-            assert there.wire.received == [(0, frame) for frame in frames]
-
-    def alive(self) -> None:
-        """A frame passes each way of the rogue's queue."""
-        self.vif.wire.received.clear()
-        outstanding(self.hand)
-        assert self.vif.wire.send(plain(77), index=self.index) == 1
-        self.hand.respond(*[(ident, OKAY) for ident, _ in outstanding(self.hand)])
-        rx((0, 0, FRAME))(self.hand)
-        assert self.vif.wire.received == [(0, GOOD)]
-        assert not self.vif.netfront.broken
-
-    def come_back(self) -> None:
-        """An honest backend takes over; then the guest leaves, with all that it had."""
-        home, netback, netfront = self.vif.back_home, self.vif.netback, self.vif.netfront
-        self.hands[0].switch("5")
-        assert netfront.state.name == "Closed"
-        for hand in self.hands:
-            hand.detach()
-        self.hands[0].switch("6")
-        assert self.books() == self.had
-        netfront.open()
-        self.world.write(f"{home}/state", "1")
-        netback.start()
-        self.world.step()
-        assert self.vif.connected
-        assert not netfront.broken
-        assert netfront.reason == ""
-        self.vif.wire.received.clear()
-        assert self.vif.wire.send(plain(77)) == 1
-        self.world.step()
-        assert self.vif.hub.sent == [(0, plain(77))]
-        self.world.deliver(self.vif, plain(78))
-        self.world.step()
-        assert self.vif.wire.received == [(0, plain(78))]
-        netback.stop()
-        netfront.stop()
-        self.world.step()
-        assert self.books() == self.had
-
 
 WAYS = [("linux", "copy", 1), ("linux", "flip", 1), ("linux", "copy", 2), ("linux", "flip", 2)]
 WAYS += [(profile, "copy", 1) for profile in FRONTENDS if profile != "linux"]
@@ -123,7 +27,7 @@ CASES += [(name, *way) for name in FLIPPING for way in WAYS if way[1] == "flip"]
 
 @pytest.mark.parametrize(("name", "profile", "rx_mode", "queues"), CASES)
 def test_a_rogue_gets_what_the_real_one_gives_it(
-    world: World, name: str, profile: str, rx_mode: str, queues: int
+    world: World, name: str, profile: str, rx_mode: Any, queues: int
 ) -> None:
     outcome = (BACKENDS | FLIPPING)[name]
     stage = Stage(world, profile, rx_mode, queues)
@@ -168,3 +72,139 @@ def test_a_rogue_gets_what_the_real_one_gives_it(
     stage.exchange()
     stage.come_back()
     stage.exchange()
+
+
+# --- what takes longer
+
+
+@pytest.mark.parametrize("profile", FRONTENDS)
+def test_null_for_every_request_ends_in_a_full_ring(world: World, profile: str) -> None:
+    """The slot is free again; page, id and block are not."""
+    stage = Stage(world, profile)
+    stage.connect()
+    sent = []
+    for _ in range(20):
+        sent.append(stage.vif.wire.send(*[plain(60)] * 64))
+        stage.hand.respond(*[(ident, NULL) for ident, _ in outstanding(stage.hand)])
+    assert sum(sent) < 300
+    assert sent[-1] == 0
+    assert not stage.vif.netfront.broken
+    stage.exchange()
+    stage.come_back()
+
+
+@pytest.mark.parametrize("profile", ["linux", "windows", "illumos"])
+def test_null_for_every_group_ends_in_a_full_ring(world: World, profile: str) -> None:
+    stage = Stage(world, profile, multicast=True)
+    stage.connect(multicast_control="1", dynamic_multicast_control="1")
+    wire, hand = stage.vif.wire, stage.hand
+    assert wire.tell is not None
+    for number in range(400):
+        wire.tell(frozenset({bytes((1, 0, 94, 0, number >> 8, number & 255))}))
+        hand.respond(*[(0, NULL) for _ in hand.requests()])
+    assert stage.vif.netfront.queue is not None
+    assert len(stage.vif.netfront.queue.dummies) <= 128
+    assert not stage.vif.netfront.broken
+    stage.exchange()
+    stage.come_back()
+
+
+@pytest.mark.parametrize("profile", FRONTENDS)
+def test_who_never_answers_gets_a_ringful_and_no_more(world: World, profile: str) -> None:
+    stage = Stage(world, profile)
+    stage.connect()
+    assert 60 < stage.vif.wire.send(*[plain(60)] * 300) <= 256
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        assert [stage.vif.wire.send(plain(60)) for _ in range(2000)] == [0] * 2000
+        assert tracemalloc.get_traced_memory()[0] - before < 16 * 1024
+    finally:
+        tracemalloc.stop()
+    stage.exchange()
+    stage.come_back()
+
+
+@pytest.mark.parametrize("rx_mode", ["copy", "flip"])
+@pytest.mark.parametrize("profile", FRONTENDS)
+def test_who_never_lets_go_of_a_ring_runs_its_frontend_dry_and_nobody_else(
+    world: World, profile: str, rx_mode: Any
+) -> None:
+    """Each connection costs the guest what the backend keeps of it; at last there is no more to connect with."""
+    if rx_mode == "flip" and profile != "linux":
+        pytest.skip("only Linux's flips")
+    stage = Stage(world, profile, rx_mode, pages=900)
+    netfront = stage.vif.netfront
+    kept = []
+    for _ in range(300):
+        hand = BackByHand(world, stage.vif.guest)
+        hand.offer(rx_flip=str(int(stage.flips)), rx_copy=str(int(not stage.flips)))
+        if netfront.state.name != "Connected":
+            break
+        hand.attach()
+        for state in "456":
+            hand.switch(state)
+        kept.append(hand)
+    assert len(kept) > 5
+    assert "ENOMEM" in netfront.reason
+    assert netfront.state is netfront.profile.failed
+    assert netfront.statistics()["grants_lost"] == 2 * len(kept)
+    used, refs = stage.books()
+    assert (used - stage.had[0], refs - stage.had[1]) == (2 * len(kept), 2 * len(kept)), "and nothing else is held"
+    stage.exchange()
+    for hand in kept:
+        hand.detach()
+    world.crash(stage.vif.guest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", FRONTENDS)
+def test_frames_that_are_wrong_for_ever_need_bounded_memory(world: World, profile: str) -> None:
+    stage = Stage(world, profile)
+    stage.connect()
+    acts = [BACKENDS[name].act for name in ("an empty frame", "GSO of no type", "more that never comes", "200 extras")]
+    peaks = []
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            for _ in range(60):
+                for act in acts:
+                    act(stage.hand)
+            stage.vif.wire.received.clear()
+            peaks.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 32 * 1024
+    stage.alive()
+    stage.exchange()
+    stage.come_back()
+
+
+DATA_STEPS: list[Callable[[Stage], object]] = [
+    lambda stage: stage.hand.offer(),
+    lambda stage: stage.hand.attach(),
+    lambda stage: stage.hand.switch("4"),
+    lambda stage: stage.vif.wire.queues and stage.vif.wire.send(*OUT),
+    lambda stage: stage.hand.mappings.append(stage.hand.map(outstanding(stage.hand)[0][1], readonly=True)),
+    lambda stage: rx((0, 0, FRAME))(stage.hand),
+    lambda stage: stage.hand.switch("5"),
+    lambda stage: stage.hand.switch("6"),
+]
+
+
+@pytest.mark.parametrize("profile", FRONTENDS)
+@pytest.mark.parametrize("steps", range(len(DATA_STEPS) + 1))
+def test_a_backend_may_die_between_any_two_steps(world: World, steps: int, profile: str) -> None:
+    stage = Stage(world, profile)
+    for step in DATA_STEPS[:steps]:
+        step(stage)
+    stage.hand.detach()
+    world.remove(stage.vif.back_home)
+    world.step()
+    assert world.errors == []
+    assert stage.vif.netfront.queues == []
+    lost = stage.vif.netfront.statistics().get("grants_lost", 0)
+    assert bool(lost) is (steps == len(DATA_STEPS)), "it said that it was Closed, and kept what it had"
+    assert stage.books() == (stage.had[0] + lost, stage.had[1] + lost)
+    stage.exchange()
+    stage.renew()
