@@ -21,20 +21,14 @@ class FakeToolstack:
     def __init__(self, machine: FakeMachine) -> None:
         self.machine = machine
 
-    def next_handle(self, name: str) -> int:
+    async def attach(self, name: str, plan: Callable[[str, int], VifSpec]) -> Any:
         self.machine.namespace_fds(name)
-        return 1
-
-    async def attach(self, name: str, spec: VifSpec) -> Any:
-        return types.SimpleNamespace(handle=self.next_handle(name), device="eth1")
+        return types.SimpleNamespace(domain=name, handle=1, device="eth1", spec=plan(name, 1))
 
     async def order(self, name: str, *_: object) -> None:
         self.machine.namespace_fds(name)
 
-    create = shutdown = reboot = destroy = suspend = resume = detach = link = order
-
-    def restart_backend(self, name: str, which: str) -> None:
-        self.machine.namespace_fds(name)
+    create = shutdown = reboot = destroy = suspend = resume = detach = link = restart_backend = order
 
 
 class FakeMachine:

@@ -57,6 +57,10 @@ BAD = {
         "lab.xyzzy: unknown key; known here: name",
     ),
     "unknown feature": (GOOD + on_bridge("features = { gso = true }"), 'vif[0].features: unknown feature "gso"'),
+    "a crash that ends in nothing known": (
+        '[[domain]]\nname = "a"\non_crash = "coredump-destroy"\n',
+        'domain[0].on_crash: "coredump-destroy" is not one of "destroy", "restart", "preserve"',
+    ),
     "a number for a name": ("[lab]\nname = 3\n", "lab.name: must be a string in quotes, not a number"),
     "a string for a flag": ('[[bridge]]\nname = "b"\nexisting = "no"\n', "must be true or false, not a string"),
     "true for an mtu": ('[[etherstub]]\nname = "s0"\nmtu = true\n', "etherstub[0].mtu: must be a whole number"),

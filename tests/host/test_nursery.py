@@ -7,9 +7,11 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -162,26 +164,50 @@ async def test_a_create_that_is_given_up_leaves_nothing(nursery: Nursery) -> Non
     await one_is_left(nursery)
 
 
-async def test_the_death_of_an_init_is_reported() -> None:
-    deaths: list[str] = []
-    nursery = Nursery(on_death=deaths.append)
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGKILL, "crash"), (signal.SIGTERM, ""), (signal.SIGHUP, "")])
+async def test_the_death_of_an_init_is_reported(number: int, reason: str) -> None:
+    deaths: list[tuple[str, str]] = []
+    nursery = Nursery(on_death=lambda *death: deaths.append(death))
     try:
         await nursery.create("a")
         (init,) = children(nursery.pid)
-        os.kill(init, signal.SIGKILL)
-        async with asyncio.timeout(2):
-            while not deaths:
-                await asyncio.sleep(0.005)
-        assert deaths == ["a"]
+        os.kill(init, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 if reason else 0.2):
+                while not deaths:
+                    await asyncio.sleep(0.005)
+        assert deaths == ([("a", reason)] if reason else []), "what a user may send is not heeded, what kills is"
         await nursery.destroy("a")
         await nursery.create("a")
     finally:
         await nursery.close()
 
 
+REBOOT = "import ctypes; ctypes.CDLL(None).reboot({})"
+
+
+@pytest.mark.parametrize(("magic", "reason"), [(0x01234567, "reboot"), (0x4321FEDC, "poweroff")])
+async def test_a_guest_that_ends_itself_says_how(run_in: RunIn, magic: int, reason: str) -> None:
+    """reboot(2), in a pid namespace of its own only: anywhere else it would be the machine's."""
+    deaths: list[tuple[str, str]] = []
+    nursery = Nursery(on_death=lambda *death: deaths.append(death))
+    try:
+        spaces = await nursery.create("a")
+        here = inode(spaces.pid)
+        assert here != os.readlink("/proc/self/ns/pid")
+        sure = f"import os; assert os.readlink('/proc/self/ns/pid') == {here!r} and os.getpid() < 1000; "
+        run_in(spaces, [sys.executable, "-I", "-S", "-c", sure + REBOOT.format(magic)])
+        async with asyncio.timeout(2):
+            while not deaths:
+                await asyncio.sleep(0.005)
+        assert deaths == [("a", reason)]
+    finally:
+        await nursery.close()
+
+
 async def test_the_death_of_the_nursery_is_the_death_of_all_guests() -> None:
-    deaths: list[str] = []
-    nursery = Nursery(on_death=deaths.append)
+    deaths: list[tuple[str, str]] = []
+    nursery = Nursery(on_death=lambda *death: deaths.append(death))
     try:
         for name in ("a", "b"):
             await nursery.create(name)
@@ -189,7 +215,7 @@ async def test_the_death_of_the_nursery_is_the_death_of_all_guests() -> None:
         async with asyncio.timeout(2):
             while len(deaths) < 2:
                 await asyncio.sleep(0.005)
-        assert sorted(deaths) == ["a", "b"]
+        assert sorted(deaths) == [("a", "crash"), ("b", "crash")]
         with pytest.raises(HostError, match="the process that holds the guests is gone"):
             await nursery.create("c")
     finally:

@@ -130,7 +130,7 @@ def read_link(table: Table) -> LinkSpec:
 
 
 def read_domain(table: Table, read: Read) -> DomainSpec:
-    """``[[domain]]``: name, type, memory, vif, gateway, sysctl, autostart; tables are kept in `read` for checks."""
+    """``[[domain]]``: all keys of a guest and its vifs; the tables are kept in `read` for checks."""
     name = table.need("name", domain_name, "")
     vifs = read_vifs(table, read.lab, name)
     spec = DomainSpec(
@@ -140,6 +140,7 @@ def read_domain(table: Table, read: Read) -> DomainSpec:
         gateway=table.get("gateway", hosts, ()),
         sysctl=table.get("sysctl", sysctls, {}),
         autostart=table.get("autostart", flag, True),
+        on_crash=table.get("on_crash", one_of("destroy", "restart", "preserve"), "destroy"),
     )
     table.get("type", domain_type, "pv")
     read.domains.append((table, spec))

@@ -75,11 +75,10 @@ class Orders(Protocol):
     async def suspend(self, name: str) -> None: ...
     async def resume(self, name: str) -> None: ...
     async def destroy(self, name: str) -> None: ...
-    async def attach(self, name: str, spec: VifSpec) -> Any: ...
+    async def attach(self, name: str, plan: Callable[[str, int], VifSpec]) -> Any: ...
     async def detach(self, name: str, which: str) -> None: ...
-    def next_handle(self, name: str) -> int: ...
     async def link(self, name: str, which: str, up: bool) -> None: ...
-    def restart_backend(self, name: str, which: str) -> None: ...
+    async def restart_backend(self, name: str, which: str) -> None: ...
 
 
 class Refused(XnetError):
@@ -102,7 +101,6 @@ class Server:
             "dmesg": lambda _: (machine.console_lines(), []),
             "pause": lambda request: self.order(machine.pause, request),
             "unpause": lambda request: self.order(machine.unpause, request),
-            "restart-backend": self.restart_backend,
             "fds": self.fds,
             "end": self.end,
         }
@@ -117,9 +115,11 @@ class Server:
             "check": lambda _: machine.check(),
             "network-attach": self.attach,
             "network-detach": lambda request: machine.toolstack.detach(word(request, "domain"), word(request, "vif")),
+            "restart-backend": lambda request: machine.toolstack.restart_backend(
+                word(request, "domain"), word(request, "vif")
+            ),
         }
-        """What takes its time. It goes on to its end, also when who ordered it goes away."""
-        self.running: set[asyncio.Task[Any]] = set()
+        """What takes its time."""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         before = os.umask(0o117)  # the socket is born 0660, never a moment wider
         try:
@@ -137,10 +137,9 @@ class Server:
         self.loop.remove_reader(self.socket)
         self.socket.close()
         self.path.unlink(missing_ok=True)
-        tasks = (*self.connections, *self.running)
-        for task in tasks:
+        for task in self.connections:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self.connections, return_exceptions=True)
 
     def accept(self) -> None:
         """Take a connection in, if its user may."""
@@ -187,10 +186,7 @@ class Server:
                 raise Refused("a request is a JSON object")
             verb = str(request.get("verb"))
             if verb in self.orders:
-                task = self.loop.create_task(self.orders[verb](request))
-                self.running.add(task)
-                task.add_done_callback(self.finished)
-                return {"result": await asyncio.shield(task)}, []
+                return {"result": await self.orders[verb](request)}, []
             if verb not in self.verbs:
                 raise Refused(f'unknown verb "{verb}"')
             result, fds = self.verbs[verb](request)
@@ -208,30 +204,19 @@ class Server:
         do(str(request.get("domain")))
         return None, []
 
-    def finished(self, task: asyncio.Task[Any]) -> None:
-        """An order was carried out, or not: whoever waits for it hears."""
-        self.running.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may wait any more
-
     async def attach(self, request: dict[str, Any]) -> Any:
         """A vif, described as xl does it; the answer is what it has become."""
         machine, domain, words = self.machine, word(request, "domain"), request.get("words")
         if not isinstance(words, list) or not all(isinstance(each, str) for each in words):
             raise Refused("words is a list of key=value")
-        orders = machine.toolstack
-        spec = vif_of_words(words, machine.lab, domain, orders.next_handle(domain))
-        vif = await orders.attach(domain, spec)
-        return {"handle": vif.handle, "device": vif.device, "mac": spec.mac}
+        vif = await machine.toolstack.attach(
+            domain, lambda name, handle: vif_of_words(words, machine.lab, name, handle)
+        )
+        return {"domain": vif.domain, "handle": vif.handle, "device": vif.device, "mac": vif.spec.mac}
 
     async def link(self, request: dict[str, Any]) -> None:
         """A vif's cable."""
         await self.machine.toolstack.link(word(request, "domain"), word(request, "vif"), bool(request.get("up")))
-
-    def restart_backend(self, request: dict[str, Any]) -> tuple[Any, list[int]]:
-        """A vif's backend driver anew."""
-        self.machine.toolstack.restart_backend(word(request, "domain"), word(request, "vif"))
-        return None, []
 
     def end(self, _: dict[str, Any]) -> tuple[Any, list[int]]:
         """Begin the end; the connection closes when it comes."""

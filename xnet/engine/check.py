@@ -30,7 +30,7 @@ async def check(machine: Machine) -> dict[str, Any]:
     hypervisor = machine.host.hypervisor
     statistics = {each.domid: each for each in hypervisor.statistics()}
     problems = [
-        *heap(machine),
+        *hypervisor.books(),
         *dom0(machine, statistics[0]),
         *(text for guest in machine.guests.values() for text in guest_domain(machine, guest, statistics[guest.domid])),
         *strangers(machine),
@@ -53,13 +53,6 @@ def differs(who: str, what: str, found: int, wanted: int) -> Iterator[str]:
     """A line for a count that is not what the drivers account for."""
     if found != wanted:
         yield f"{who}: {found} {what}, {wanted} accounted for"
-
-
-def heap(machine: Machine) -> Iterator[str]:
-    """The hypervisor's own books."""
-    for text in machine.host.hypervisor.leaks():
-        if text.startswith(("heap", "zombie")) or "belong to nobody" in text:
-            yield text
 
 
 def dom0(machine: Machine, found: DomainStatistics) -> Iterator[str]:

@@ -121,7 +121,9 @@ class GuestNic:
 class GuestVif:
     """One vif's guest side."""
 
-    def __init__(self, spec: VifSpec, handle: int, nic: GuestNic, netfront: Netfront) -> None:
+    def __init__(self, domain: str, spec: VifSpec, handle: int, nic: GuestNic, netfront: Netfront) -> None:
+        self.domain = domain
+        """The guest's name."""
         self.spec = spec
         self.handle = handle
         self.nic = nic
@@ -176,7 +178,7 @@ class Guest:
             headroom=spec.xdp_headroom,
             observe=observe,
         )
-        vif = self.vifs[handle] = GuestVif(spec, handle, nic, netfront)
+        vif = self.vifs[handle] = GuestVif(self.name, spec, handle, nic, netfront)
         return vif
 
     async def remove_nic(self, vif: GuestVif) -> None:

@@ -85,6 +85,8 @@ class DomainSpec:
     gateway: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
     autostart: bool = True
+    on_crash: str = "destroy"
+    """What becomes of it when its first process is killed: "destroy", "restart" or "preserve" (xl's key)."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -106,6 +106,7 @@ class Machine:
         self.timer = self.loop.call_later(1, self.tick)
         stack.callback(lambda: self.timer.cancel())
         stack.push_async_callback(self.close_guests)
+        stack.push_async_callback(self.toolstack.close)
         specs = [spec for spec in lab.domains if spec.autostart]
         domains = [self.host.create_guest(spec.name, spec.memory // PAGE_SIZE) for spec in specs]  # in the lab's order
         try:
@@ -224,9 +225,10 @@ class Machine:
         """A driver's handler raised what no handler should: it is on the console; say it, too."""
         self.on_event(f"d{domid}: {type(error).__name__}: {error}")
 
-    def guest_died(self, name: str) -> None:
-        """A guest's first process was killed."""
-        self.on_event(f"{name}: its first process died; nothing can be run in it any more")
+    def guest_died(self, name: str, reason: str) -> None:
+        """A guest's first process is gone: "reboot", "poweroff", "crash"."""
+        if name in self.guests and not self.toolstack.ending:
+            self.toolstack.hear_of(name, reason)
 
     def observe(self, device: Device) -> None:
         """A driver changed its state, or has something to say."""

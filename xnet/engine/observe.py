@@ -12,6 +12,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.driver_domain import Backend
 from xnet.engine.edge import TapLink, summed
 from xnet.engine.guest import Guest, GuestVif
+from xnet.hv import Domain
 from xnet.netif.hashing import KIND_NAMES, Hashing
 
 if TYPE_CHECKING:
@@ -53,15 +54,20 @@ def by_domid(machine: Machine) -> list[Guest]:
 def describe_guest(machine: Machine, guest: Guest) -> dict[str, Any]:
     """One guest as `xl list` would, and its vifs."""
     domain = guest.xen.domain
-    letters = {"running": "-b----", "paused": "--p---", "shutdown": "---s--", "dying": "-----d"}
     return {
         "name": guest.name,
         "id": guest.domid,
         "type": guest.spec.type,
-        "state": letters[domain.state.value],
+        "state": letters(domain),
         "memory_mib": domain.pages * PAGE_SIZE >> 20,
         "vifs": [describe_vif(vif, backend) for vif, backend in machine.ends(guest)],
     }
+
+
+def letters(domain: Domain) -> str:
+    """A guest's state as xl writes it: r b p s, why it shut down (r eboot, s uspend, c rash), d."""
+    why = {"reboot": "r", "suspend": "s", "crash": "c"}.get(domain.shutdown_reason, "-")
+    return {"running": "-b----", "paused": "--p---", "shutdown": f"---s{why}-", "dying": "-----d"}[domain.state.value]
 
 
 def describe_vif(vif: GuestVif, backend: Backend | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Toolstack: what xl does to a running machine. Guests are created, shut down, rebooted, destroyed; vifs come and go.
 
-Each order is one task that runs to its end, or undoes itself: whoever asked may go away meanwhile. Orders about one
-guest wait for each other.
+Each order is one task that runs to its end, or undoes itself: whoever asked may go away meanwhile, and a machine that
+ends waits for it, while it waits for nothing any more. Orders about one guest wait for each other, and look for the
+guest when their turn comes: the one before may have ended it, or made another of it.
 
 What a reboot keeps: the guest's name, its vifs (those plugged in later, too), addresses, routes and sysctls. What it
 does not: the domain id, the namespaces, and every process that ran in them.
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.xenbus import XenbusState
@@ -37,15 +40,62 @@ CARRIER_S: Final = 2.0
 LOOK_S: Final = 0.02
 
 
+Plan = Callable[[str, int], VifSpec]
+"""A vif for the guest of this name, with this number."""
+P = ParamSpec("P")
+R = TypeVar("R")
+Order = Callable[Concatenate["Toolstack", P], Coroutine[Any, Any, R]]
+
+
+def order(carry_out: Order[P, R]) -> Order[P, R]:
+    """Have an order run to its end, also when who waits for it is cancelled."""
+
+    @wraps(carry_out)
+    async def ordered(self: Toolstack, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.ending:
+            raise XnetError("the lab is ending")
+        task = asyncio.ensure_future(carry_out(self, *args, **kwargs))
+        self.orders.add(task)
+        task.add_done_callback(self.done)
+        return await asyncio.shield(task)
+
+    return ordered
+
+
 class Toolstack:
     """Orders to one machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.planning = asyncio.Lock()
+        """No two vifs are given an address at the same time."""
+        self.orders: set[asyncio.Task[Any]] = set()
+        self.ending = False
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        """An order was carried out, or not."""
+        self.orders.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may wait for it any more
+
+    async def close(self) -> None:
+        """Take no more orders; those under way come to an end without waiting for any driver."""
+        self.ending = True
+        await asyncio.gather(*self.orders, return_exceptions=True)
+
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[Guest]:
+        """The guest of this name or id, when the orders before are carried out. XnetError: there is none any more."""
+        asked = self.machine.guest_of(name)
+        async with self.turns[asked.name]:
+            if asked.name not in self.machine.guests:
+                raise XnetError(f"no guest {asked.name} any more")
+            yield self.machine.guests[asked.name]
 
     # --- guests
 
+    @order
     async def create(self, name: str) -> None:
         """Start a guest of the lab that does not run: one without autostart, or one that ended. XnetError."""
         machine = self.machine
@@ -73,27 +123,59 @@ class Toolstack:
             raise
         await self.connected(machine.guests[spec.name])
 
+    @order
     async def shutdown(self, name: str) -> None:
         """Let a guest close its vifs in order, then end it. XnetError."""
-        guest = self.machine.guest_of(name)
-        async with self.turns[guest.name]:
-            await self.close(guest, "poweroff")
+        async with self.turn(name) as guest:
+            await self.close_vifs(guest, "poweroff")
             await self.end(guest)
 
+    @order
     async def reboot(self, name: str) -> None:
         """Shut a guest down and start it anew, with the vifs it has now. XnetError."""
-        guest = self.machine.guest_of(name)
-        async with self.turns[guest.name]:
-            spec = replace(guest.spec, vifs=tuple(vif.spec for _, vif in sorted(guest.vifs.items())))
-            await self.close(guest, "reboot")
-            await self.end(guest)
-            await self.start(spec)
+        async with self.turn(name) as guest:
+            await self.close_vifs(guest, "reboot")
+            await self.start_anew(guest)
 
+    async def start_anew(self, guest: Guest) -> None:
+        """End a guest, and start another with the vifs it has now."""
+        spec = replace(guest.spec, vifs=tuple(vif.spec for _, vif in sorted(guest.vifs.items())))
+        await self.end(guest)
+        await self.start(spec)
+
+    def hear_of(self, name: str, reason: str) -> None:
+        """A guest's first process is gone, by its own "reboot" or "poweroff" or in a "crash": see to it."""
+        task = asyncio.ensure_future(self.died(name, reason))
+        self.orders.add(task)
+        task.add_done_callback(self.done)
+
+    async def died(self, name: str, reason: str) -> None:
+        """What becomes of such a guest, after a crash as its `on_crash` says."""
+        machine = self.machine
+        try:
+            async with self.turn(name) as guest:
+                if machine.host.hypervisor.domains[guest.domid].state is DomainState.SHUTDOWN:
+                    return  # it is suspended, or said so twice
+                machine.on_event(f"{guest.name}: {reason}")
+                if reason == "crash":
+                    guest.pause()
+                    machine.host.hypervisor.shutdown(guest.domid, reason)
+                    reason = {"restart": "reboot", "destroy": "poweroff"}.get(guest.spec.on_crash, "")
+                else:
+                    await self.close_vifs(guest, reason)
+                if reason == "reboot":
+                    await self.start_anew(guest)
+                elif reason:
+                    await self.end(guest)
+        except XnetError as error:
+            machine.on_event(f"{name}: {error}")
+
+    @order
     async def suspend(self, name: str) -> None:
         """Let a guest suspend itself (control/shutdown): it stops where it is, keeps its memory, and its backends know
         nothing of it. XnetError."""
-        machine, guest = self.machine, self.machine.guest_of(name)
-        async with self.turns[guest.name]:
+        machine = self.machine
+        async with self.turn(name) as guest:
             if machine.host.hypervisor.domains[guest.domid].state is not DomainState.RUNNING:
                 raise XnetError(f"{guest.name} does not run: it is paused or suspended already")
             self.tell(guest, "suspend")
@@ -102,10 +184,11 @@ class Toolstack:
             machine.host.hypervisor.shutdown(guest.domid, "suspend")
             machine.on_event(f"{guest.name}: suspended")
 
+    @order
     async def resume(self, name: str) -> None:
         """Let a suspended guest go on: its drivers connect anew. XnetError when they do not, or it is not suspended."""
-        machine, guest = self.machine, self.machine.guest_of(name)
-        async with self.turns[guest.name]:
+        machine = self.machine
+        async with self.turn(name) as guest:
             machine.host.hypervisor.resume(guest.domid)
             for vif in guest.vifs.values():
                 vif.netfront.resume()
@@ -113,18 +196,16 @@ class Toolstack:
             await self.connected(guest)
             machine.on_event(f"{guest.name}: resumed")
 
+    @order
     async def destroy(self, name: str) -> None:
         """End a guest where it is: nobody in it is asked. XnetError."""
-        guest = self.machine.guest_of(name)
-        async with self.turns[guest.name]:
+        async with self.turn(name) as guest:
             await self.end(guest)
 
-    async def close(self, guest: Guest, reason: str) -> None:
+    async def close_vifs(self, guest: Guest, reason: str) -> None:
         """A guest's own end: its drivers close, its domain says why it stopped. One that does not is not waited for
         longer than `CLOSE_S`; one that does not run is not asked."""
         machine, domid = self.machine, guest.domid
-        if machine.guests.get(guest.name) is not guest:
-            raise XnetError(f"no guest {guest.name} any more")
         if machine.host.hypervisor.domains[domid].state is not DomainState.RUNNING:
             return
         self.tell(guest, reason)
@@ -150,8 +231,7 @@ class Toolstack:
     async def end(self, guest: Guest) -> None:
         """Take a guest's domain, nodes, interfaces and namespaces away."""
         machine = self.machine
-        if machine.guests.pop(guest.name, None) is None:
-            raise XnetError(f"no guest {guest.name} any more")
+        del machine.guests[guest.name]
         taps = guest.close()
         machine.host.destroy_guest(guest.domid)
         machine.turn.kick()
@@ -161,12 +241,15 @@ class Toolstack:
 
     # --- vifs
 
-    async def attach(self, name: str, spec: VifSpec) -> GuestVif:
+    @order
+    async def attach(self, name: str, plan: Plan) -> GuestVif:
         """Plug a vif into a running guest, and wait until it is Connected. XnetError: then it is not there."""
-        machine, guest = self.machine, self.machine.guest_of(name)
-        async with self.turns[guest.name]:
-            self.taken(spec)
-            vif = await machine.add_vif(guest, self.next_handle(name), spec)
+        async with self.turn(name) as guest:
+            async with self.planning:
+                handle = max(guest.vifs, default=-1) + 1  # one more than the last, as libxl has it
+                spec = plan(guest.name, handle)
+                self.taken(spec)
+                vif = await self.machine.add_vif(guest, handle, spec)
             try:
                 await self.connected(guest, vif.handle)
             except BaseException:
@@ -174,14 +257,10 @@ class Toolstack:
                 raise
             return vif
 
-    def next_handle(self, name: str) -> int:
-        """What the next vif of a guest is numbered: one more than the last, as libxl has it. XnetError."""
-        return max(self.machine.guest_of(name).vifs, default=-1) + 1
-
+    @order
     async def detach(self, name: str, which: str) -> None:
         """Unplug a vif: by its handle, its device or its MAC. XnetError."""
-        guest = self.machine.guest_of(name)
-        async with self.turns[guest.name]:
+        async with self.turn(name) as guest:
             await self.unplug(guest, vif_of(guest, which))
 
     async def unplug(self, guest: Guest, vif: GuestVif) -> None:
@@ -201,33 +280,37 @@ class Toolstack:
         await guest.remove_nic(vif)
         machine.on_event(f"{guest.name} {vif.device}: unplugged")
 
-    def restart_backend(self, name: str, which: str) -> None:
+    @order
+    async def restart_backend(self, name: str, which: str) -> None:
         """Let a vif's backend driver die and another go on with its rings, where they are. XnetError."""
-        guest = self.machine.guest_of(name)
-        vif = vif_of(guest, which)
-        self.machine.drivers.restart(guest.domid, vif.handle)
-        self.machine.turn.kick()
+        async with self.turn(name) as guest:
+            vif = vif_of(guest, which)
+            if (guest.domid, vif.handle) not in self.machine.drivers.backends:
+                raise XnetError(f"{guest.name} {vif.device}: no backend")
+            self.machine.drivers.restart(guest.domid, vif.handle)
+            self.machine.turn.kick()
 
+    @order
     async def link(self, name: str, which: str, up: bool) -> None:
         """Put a vif's cable in, or pull it out: no carrier at either end, and nothing passes; wait until the kernels
         have seen it. XnetError.
 
         The frontend's ``disconnect`` says so, too, which Windows' drivers look at.
         """
-        guest = self.machine.guest_of(name)
-        vif = vif_of(guest, which)
+        async with self.turn(name) as guest:
+            vif = vif_of(guest, which)
 
-        def tell() -> Conversation[None]:
-            yield Write(f"/local/domain/{guest.domid}/device/vif/{vif.handle}/disconnect", str(int(not up)))
+            def tell() -> Conversation[None]:
+                yield Write(f"/local/domain/{guest.domid}/device/vif/{vif.handle}/disconnect", str(int(not up)))
 
-        self.machine.host.session.run(tell())
-        vif.nic.plugged(up)
-        if (guest.domid, vif.handle) in self.machine.drivers.backends:
-            self.machine.drivers.plug(guest.domid, vif.handle, up)
-        self.machine.turn.kick()
-        self.machine.on_event(f"{guest.name} {vif.device}: cable {'in' if up else 'out'}")
-        if up:
-            await self.until(lambda: self.machine.running(guest), CARRIER_S)
+            self.machine.host.session.run(tell())
+            vif.nic.plugged(up)
+            if (guest.domid, vif.handle) in self.machine.drivers.backends:
+                self.machine.drivers.plug(guest.domid, vif.handle, up)
+            self.machine.turn.kick()
+            self.machine.on_event(f"{guest.name} {vif.device}: cable {'in' if up else 'out'}")
+            if up:
+                await self.until(lambda: self.machine.running(guest), CARRIER_S)
 
     def taken(self, spec: VifSpec) -> None:
         """XnetError for an address that another vif has: a MAC on the same switch, an IP anywhere."""
@@ -258,13 +341,12 @@ class Toolstack:
             raise XnetError("; ".join(f"{where}: {reason or 'no progress'}" for where, reason in waiting))
 
     async def until(self, done: Callable[[], bool], seconds: float = CLOSE_S) -> bool:
-        """Wait until something is so; False when it is not in time."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not done():
-                    await asyncio.sleep(LOOK_S)
-        except TimeoutError:
-            return False
+        """Wait until something is so; False when it is not in time, or the machine is ending."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not done():
+            if self.ending or asyncio.get_running_loop().time() > end:
+                return False
+            await asyncio.sleep(LOOK_S)
         return True
 
 

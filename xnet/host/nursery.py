@@ -8,6 +8,7 @@ import contextlib
 import errno
 import marshal
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from .sysctl import sysctl_path
 
 SCRIPT = Path(__file__).with_name("nursery_process.py")
 REPLY_TIMEOUT_S = 10.0
+REASONS = {signal.SIGHUP.value: "reboot", signal.SIGINT.value: "poweroff"}
+"""What an init's death by this signal means (reboot(2), in a pid namespace)."""
 ROOM_FOR_FDS = socket.CMSG_SPACE(len(KINDS) * array.array("i").itemsize)
 
 GUEST_SYSCTLS: Mapping[str, str] = {
@@ -44,10 +47,11 @@ class Nursery:
     """Starts the nursery process and makes guests in it. Descriptors it returns are its own until `destroy` or
     `close`.
 
-    `on_death(name)` is called when a guest's init is gone without having been asked to go.
+    `on_death(name, reason)` is called when a guest's init is gone without having been asked to go: "reboot" or
+    "poweroff" where something in the guest called reboot(2), which ends a pid namespace so, else "crash".
     """
 
-    def __init__(self, on_death: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_death: Callable[[str, str], None] | None = None) -> None:
         """Start the process, in the main thread: the kernel ties its life to the *thread* that starts it.
 
         Raises HostError outside the main thread, and when no process can be had.
@@ -224,7 +228,7 @@ class Nursery:
             if not asked.done():
                 asked.set_result(None)
         else:
-            self._lose(number)
+            self._lose(number, REASONS.get(rest[0], "crash"))
 
     def _lose_all(self) -> None:
         assert self._loop is not None, "read without a loop"
@@ -237,13 +241,13 @@ class Nursery:
                 dead.set_result(None)
         for number in tuple(self._fds):
             if number not in self._dead:
-                self._lose(number)
+                self._lose(number, "crash")
 
-    def _lose(self, number: int) -> None:
+    def _lose(self, number: int, reason: str) -> None:
         """An init died unasked. Its namespaces' descriptors stay good until `destroy`; nothing runs there any more."""
         name = self._names.get(number)
         if number in self._fds and name is not None and self.on_death is not None:
-            self.on_death(name)
+            self.on_death(name, reason)
 
 
 NEEDS = {

@@ -23,7 +23,7 @@ to the nursery
 to the engine
 ``("born", number)`` + 4 descriptors                     net mnt pid uts (SCM_RIGHTS), sent by the init itself
 ``("failed", number, errno, what)``                      nothing was made
-``("dead", number)``                                     that init is gone and reaped, asked for or not
+``("dead", number, signal)``                             that init is gone and reaped, asked for or not
 =======================================================  =============================================================
 """
 
@@ -216,7 +216,7 @@ class Nursery:
             return
         pidfd = next((pidfd for pidfd, each in self.numbers.items() if each == number), None)
         if pidfd is None:  # it died before it was asked to
-            self.engine.send(marshal.dumps(("dead", number)))
+            self.engine.send(marshal.dumps(("dead", number, 0)))
         else:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
@@ -236,9 +236,9 @@ class Nursery:
     def bury(self, pidfd: int) -> None:
         number = self.numbers.pop(pidfd)
         self.poll.unregister(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
-        self.engine.send(marshal.dumps(("dead", number)))
+        self.engine.send(marshal.dumps(("dead", number, result.si_status if result else 0)))
 
 
 def main(socket_fd: int, engine_pid: int) -> None:

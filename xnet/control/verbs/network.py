@@ -18,7 +18,7 @@ def network_attach(lab_name: str | None, domain: str, words: tuple[str, ...]) ->
     Example:  sudo xnet network-attach a bridge=xenbr0 ip=10.0.0.9/24
     """
     made = order(lab_name, "network-attach", domain=domain, words=list(words))
-    click.echo(f"{domain}: {made['device']} (vif {made['handle']}), {made['mac']}")
+    click.echo(f"{made['domain']}: {made['device']} (vif {made['handle']}), {made['mac']}")
 
 
 @click.command("network-detach", short_help="Unplug a vif from a running guest.")
