@@ -1,11 +1,14 @@
 """The xenbus handshake under everything that may happen to it, in any order and half done.
 
-The model is one sentence: when all is quiet, both drivers run, both want to be open and nobody has lied about a state
-since the frontend was last opened (about a waiting backend's: since that began), then both are Connected and frames
-pass. And at the end nothing is left.
+The model is one sentence: when all is quiet, both drivers run, both want to be open, the guest is awake and nobody has
+lied about a state since the frontend was last opened (about a waiting backend's: since that began), then both are
+Connected and frames pass. And whenever all is quiet, every page, grant, port and mapping belongs to a driver; at
+the end nothing is left.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +21,18 @@ from xnet.testing.frames import plain
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+OPTIONS = st.sampled_from(
+    [
+        {},
+        {"rx_mode": "flip", "queues": 2},
+        {"rx_mode": "flip", "mode": "map"},
+        {"queues": 2, "control": True},
+        {"mode": "map", "headroom": 256},
+        {"front_profile": "windows", "control": True},
+        {"front_profile": "freebsd", "queues": 2},
+    ]
+)
+"""Of a vif that is plugged in later."""
 STATES = st.sampled_from(["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "", "banana"])
 
 
@@ -32,11 +47,12 @@ class Handshake(RuleBasedStateMachine):
         self.create()
 
     def create(self) -> None:
-        self.guest = self.world.guest("a")
+        self.guest = self.world.guest("a", 2048)
+        self.asleep = False
         self.plug()
 
-    def plug(self) -> None:
-        self.vif = self.world.vif(self.guest)
+    def plug(self, **options: Any) -> None:
+        self.vif = self.world.vif(self.guest, **options)
         self.plugged = self.open = self.honest = self.back_honest = True
 
     @property
@@ -63,13 +79,13 @@ class Handshake(RuleBasedStateMachine):
 
     # --- the frontend
 
-    @precondition(lambda self: self.plugged and self.open)
+    @precondition(lambda self: self.plugged and self.open and not self.asleep)
     @rule()
     def front_closes(self) -> None:
         self.vif.netfront.close()
         self.open = False
 
-    @precondition(lambda self: self.plugged)
+    @precondition(lambda self: self.plugged and not self.asleep)
     @rule()
     def front_opens(self) -> None:
         self.world.step()
@@ -95,7 +111,7 @@ class Handshake(RuleBasedStateMachine):
 
     # --- the toolstack
 
-    @precondition(lambda self: self.plugged)
+    @precondition(lambda self: self.plugged and not self.asleep)
     @rule()
     def unplug(self) -> None:
         running = self.running
@@ -108,9 +124,44 @@ class Handshake(RuleBasedStateMachine):
         self.plugged = False
 
     @precondition(lambda self: not self.plugged)
+    @rule(options=OPTIONS)
+    def plug_in_again(self, options: dict[str, Any]) -> None:
+        self.plug(**options)
+
+    # --- the guest
+
+    @precondition(lambda self: self.plugged)
+    @rule(frames=st.integers(1, 40))
+    def frames_are_under_way(self, frames: int) -> None:
+        for size in range(60, 60 + frames):
+            if self.vif.wire.queue is None:
+                return
+            self.vif.wire.send(plain(size))
+            if self.vif.hub.client is not None:
+                self.world.deliver(self.vif, plain(size * 100))
+
+    @precondition(lambda self: not self.asleep)
     @rule()
-    def plug_in_again(self) -> None:
-        self.plug()
+    def the_guest_suspends_itself(self) -> None:
+        self.world.host.hypervisor.shutdown(self.guest.domain.domid, "suspend")
+        self.asleep = True
+
+    @precondition(lambda self: self.asleep)
+    @rule()
+    def the_guest_is_resumed(self) -> None:
+        self.world.host.hypervisor.resume(self.guest.domain.domid)
+        self.asleep = False
+        if self.plugged:
+            self.vif.netfront.resume()
+            self.open = True
+            self.honest = self.back_honest
+
+    @precondition(lambda self: not self.asleep)
+    @rule()
+    def the_guest_is_paused_for_a_while(self) -> None:
+        self.world.host.hypervisor.pause(self.guest.domain.domid)
+        self.world.step()
+        self.world.host.hypervisor.unpause(self.guest.domain.domid)
 
     @rule()
     def the_guest_is_destroyed_and_made_again(self) -> None:
@@ -153,7 +204,8 @@ class Handshake(RuleBasedStateMachine):
         if len(self.world.host.hypervisor.runqueue):
             return
         self.frames_pass(self.other)
-        if self.plugged and self.running and self.open and self.honest:
+        assert self.world.check() == []
+        if self.plugged and self.running and self.open and self.honest and not self.asleep:
             self.frames_pass(self.vif)
 
     def frames_pass(self, vif: Vif) -> None:

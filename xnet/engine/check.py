@@ -8,13 +8,13 @@ up here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xnet.engine.driver_domain import Backend
-from xnet.engine.guest import Guest
-from xnet.engine.xen_host import ARENA_PAGES
-from xnet.hv import DomainStatistics
+from xnet.engine.xen_host import ARENA_PAGES, XenHost
+from xnet.hv import Domain, DomainStatistics
+from xnet.netif import Netback, Netfront
 from xnet.xenstore import Conversation, listing
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ async def check(machine: Machine) -> dict[str, Any]:
     """``problems``, a line each, and counts of what there is."""
     links = await machine.netlink.links()
     hypervisor = machine.host.hypervisor
-    statistics = {each.domid: each for each in hypervisor.statistics()}
+    statistics = hypervisor.statistics()
+    fronts = {guest.domid: [vif.netfront for vif in guest.vifs.values()] for guest in machine.guests.values()}
     problems = [
-        *hypervisor.books(),
-        *dom0(machine, statistics[0]),
-        *(text for guest in machine.guests.values() for text in guest_domain(machine, guest, statistics[guest.domid])),
+        *accounts(machine.host, fronts, [backend.netback for backend in machine.drivers.backends.values()]),
         *strangers(machine),
         *devices(machine, links),
         *directories(machine),
@@ -41,12 +40,22 @@ async def check(machine: Machine) -> dict[str, Any]:
         "problems": problems,
         "domains": len(statistics),
         "vifs": len(machine.drivers.backends),
-        "pages": sum(each.pages_used for each in statistics.values()),
+        "pages": sum(each.pages_used for each in statistics),
         "grants": sum(domain.grefs_used for domain in hypervisor.domains.values()),
-        "ports": sum(each.ports for each in statistics.values()),
-        "mappings": sum(each.mappings for each in statistics.values()),
+        "ports": sum(each.ports for each in statistics),
+        "mappings": sum(each.mappings for each in statistics),
         "interfaces": len(links),
     }
+
+
+def accounts(host: XenHost, fronts: Mapping[int, Sequence[Netfront]], backs: Sequence[Netback]) -> Iterator[str]:
+    """What of the emulated hardware is nobody's. `fronts`: of each guest, by its domain id."""
+    statistics = {each.domid: each for each in host.hypervisor.statistics()}
+    yield from host.hypervisor.books()
+    yield from dom0(host, len(fronts), backs, statistics[0])
+    for domid, theirs in fronts.items():
+        rings = sum(len(back.rings) for back in backs if back.domid == domid)
+        yield from guest_domain(host.hypervisor.domains[domid], theirs, rings, statistics[domid])
 
 
 def differs(who: str, what: str, found: int, wanted: int) -> Iterator[str]:
@@ -55,30 +64,26 @@ def differs(who: str, what: str, found: int, wanted: int) -> Iterator[str]:
         yield f"{who}: {found} {what}, {wanted} accounted for"
 
 
-def dom0(machine: Machine, found: DomainStatistics) -> Iterator[str]:
-    """What the backends hold."""
-    backs = [backend.netback for backend in machine.drivers.backends.values()]
-    guests = len(machine.guests)
+def dom0(host: XenHost, guests: int, backs: Sequence[Netback], found: DomainStatistics) -> Iterator[str]:
+    """What the backends hold, besides a channel and a page of each guest's for xenstore."""
     deliverers = [queue.deliverer for back in backs for queue in back.queues]
     held = sum(each.pages for each in deliverers)
     yield from differs("dom0", "pages out", found.pages_used, ARENA_PAGES + held)
     yield from differs("dom0", "ports", found.ports, guests + sum(len(back.ports) for back in backs))
     yield from differs("dom0", "mappings", found.mappings, guests + sum(len(back.rings) for back in backs))
     spare = sum(len(each.spare) for each in deliverers)
-    yield from differs("dom0", "frames under no page", len(machine.host.dom0.reservation.loose), spare)
-    yield from differs("dom0", "grant references out", machine.host.dom0.grefs_used, 0)
+    yield from differs("dom0", "frames under no page", len(host.dom0.reservation.loose), spare)
+    yield from differs("dom0", "grant references out", host.dom0.grefs_used, 0)
 
 
-def guest_domain(machine: Machine, guest: Guest, found: DomainStatistics) -> Iterator[str]:
-    """What a guest's frontends hold."""
-    fronts = [vif.netfront for vif in guest.vifs.values()]
+def guest_domain(domain: Domain, fronts: Sequence[Netfront], rings: int, found: DomainStatistics) -> Iterator[str]:
+    """What a guest's frontends hold; `rings` of their pages are mapped by backends."""
     held = sum(front.pages for front in fronts)
-    lost = sum(front.counters.others.get("grants_lost", 0) for front in fronts)
-    yield from differs(guest.name, "pages out", found.pages_used, GUEST_PAGES + held + lost)
-    yield from differs(guest.name, "grant references out", guest.xen.domain.grefs_used, held + lost)
-    yield from differs(guest.name, "ports", found.ports, 1 + sum(len(front.ports) for front in fronts))
-    rings = sum(len(backend.netback.rings) for _, backend in machine.ends(guest) if backend is not None)
-    yield from differs(guest.name, "grants in use", found.grants_in_use, 1 + rings)
+    lost = len(domain.deferred)
+    yield from differs(domain.name, "pages out", found.pages_used, GUEST_PAGES + held + lost)
+    yield from differs(domain.name, "grant references out", domain.grefs_used, held + lost)
+    yield from differs(domain.name, "ports", found.ports, 1 + sum(len(front.ports) for front in fronts))
+    yield from differs(domain.name, "grants in use", found.grants_in_use, 1 + rings)
 
 
 def strangers(machine: Machine) -> Iterator[str]:

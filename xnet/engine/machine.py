@@ -39,6 +39,7 @@ from xnet.host.watcher import Watcher
 from xnet.mac import Etherstub
 from xnet.netif import Netfront
 from xnet.netif.device import Device
+from xnet.netif.lent import try_again
 from xnet.xenstore.toolstack import add_vif
 
 DOM0 = "dom0"
@@ -218,6 +219,8 @@ class Machine:
         """Once a second."""
         self.host.hypervisor.tick()
         self.drivers.tick()
+        for guest in self.guests.values():
+            try_again(guest.xen.domain)
         self.turn.kick()
         self.timer = self.loop.call_later(1, self.tick)
 

@@ -48,6 +48,8 @@ class Xen(ABC):
     domid: int
     window: memoryview
     capabilities: Capabilities
+    deferred: list[tuple[int, int, bytes]]
+    """Own pages that somebody still used when they were to be freed: (address, reference, entry), to be tried again."""
 
     # --- memory
     @abstractmethod

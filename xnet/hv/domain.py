@@ -112,6 +112,7 @@ class Domain(Xen):
         self._words = self._entries
         """The entries again, a word each: the flags are its low bits."""
         self._handlers: dict[int, Callable[[], None]] = {}
+        self.deferred: list[tuple[int, int, bytes]] = []
 
     def boot(self, ports: PortTable) -> None:
         """Set up what a domain finds when it starts: table, shared_info, and for a guest its two ring pages."""

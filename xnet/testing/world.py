@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from xnet.abi.xen import PAGE_SIZE
+from xnet.engine.check import accounts
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.frame import Chain, own
 from xnet.host.memory import MachineMemory
 from xnet.netif import Features, Netback, Netfront
+from xnet.netif.lent import try_again
 from xnet.netif.patience import DRAIN_S, STALL_S
 from xnet.netif.profile import BACKENDS, FRONTENDS
 from xnet.testing.clock import HandClock
@@ -167,6 +169,9 @@ class World:
                 vif.netback.stop()  # first: then the frontend's pages are all its own again
                 vif.netfront.stop()
             self.step()
+            self.retry()
+            kept = [text for guest in self.host.guests.values() for text in guest.domain.deferred]
+            assert not kept, f"nobody has them any more, and they are in use: {kept}"
             for domid in sorted(self.host.guests):
                 self.host.destroy_guest(domid)
             self.step()
@@ -226,6 +231,13 @@ class World:
         self.host.session.run(destroy_vif(domid, handle))
         self.step()
 
+    def check(self) -> list[str]:
+        """What is nobody's (`xnet.engine.check`); to be asked when nothing moves."""
+        fronts: dict[int, list[Netfront]] = {domid: [] for domid in self.host.guests}
+        for vif in self.vifs:
+            fronts[vif.guest.domain.domid].append(vif.netfront)
+        return [*accounts(self.host, fronts, [vif.netback for vif in self.vifs])]
+
     def crash(self, guest: GuestDomain) -> None:
         """A guest is destroyed as it runs, its drivers unasked."""
         for vif in self.vifs:
@@ -240,9 +252,15 @@ class World:
         for _ in range(seconds):
             self.pass_time(1)
             self.host.hypervisor.tick()
+            self.retry()
             for vif in self.vifs:
                 vif.netback.tick()
             self.step()
+
+    def retry(self) -> None:
+        """Guests try to get back what backends still used."""
+        for guest in self.host.guests.values():
+            try_again(guest.domain)
 
     def pass_time(self, seconds: float) -> None:
         """Time passes for the drivers' timers, in steps in which the world moves."""
