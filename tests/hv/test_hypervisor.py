@@ -322,3 +322,33 @@ def test_only_a_suspended_domain_is_resumed(bench: Any) -> None:
     assert woken == [port], "what came meanwhile is looked at"
     assert hypervisor.console_lines()[-1] == "(XEN) d1: a resumed"
     bench.dom0.close_port(local)
+
+
+def test_dom0_hears_of_domains_that_shut_down(bench: Any) -> None:
+    heard = []
+    bench.hypervisor.dom_exc = lambda domid: heard.append((domid, bench.hypervisor.domains[domid].shutdown_reason))
+    bench.hypervisor.shutdown(1, "crash")
+    bench.hypervisor.shutdown(2, "suspend")
+    bench.hypervisor.resume(2)
+    assert heard == [(1, "crash"), (2, "suspend")]
+    assert status_of(lambda: bench.hypervisor.resume(1)) == "EINVAL"
+
+
+def test_pages_that_dom0_may_have_are_no_leak(bench: Any) -> None:
+    hypervisor, dom0 = bench.hypervisor, bench.dom0
+    hypervisor.destroy_domain(1)
+    hypervisor.destroy_domain(2)
+    addr = dom0.alloc_pages(3)
+    assert hypervisor.leaks(3) == []
+    assert hypervisor.leaks(2) == ["dom0: pages_used 1"]
+    dom0.free_pages(addr, 3)
+    assert hypervisor.leaks(3) == ["dom0: pages_used -3"]
+
+
+def test_a_heap_page_that_nobody_has_is_told(bench: Any) -> None:
+    hypervisor = bench.hypervisor
+    used = hypervisor.heap.used
+    mfn = hypervisor.heap.alloc()
+    assert hypervisor.books() == [f"{used + 1} heap pages out, {used} accounted for"]
+    hypervisor.heap.free(mfn)
+    assert hypervisor.books() == []

@@ -146,6 +146,11 @@ class Guest:
         self.vifs: dict[int, GuestVif] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def crashed(self) -> bool:
+        """It does nothing more, and answers nobody."""
+        return self.xen.domain.shutdown_reason == "crash"
+
     async def add_nic(self, handle: int, spec: VifSpec, *, turn: Turn, observe: Callable[[Device], None]) -> GuestVif:
         """The device ``eth<handle>``, configured and up, cable out; its netfront is not started yet. HostError."""
         name = f"eth{handle}"

@@ -99,6 +99,7 @@ class Machine:
         )
         stack.callback(self.bury)
         self.turn.step = self.host.hypervisor.runqueue.step
+        self.host.hypervisor.dom_exc = self.shut_down
         if self.run_dir is not None:
             socket = XenstoreSocket(self.host.store, self.run_dir / "xenstored.sock")
             await socket.start()
@@ -230,8 +231,20 @@ class Machine:
 
     def guest_died(self, name: str, reason: str) -> None:
         """A guest's first process is gone: "reboot", "poweroff", "crash"."""
-        if name in self.guests and not self.toolstack.ending:
-            self.toolstack.hear_of(name, reason)
+        guest = self.guests.get(name)
+        if guest is None or guest.crashed:
+            return
+        if reason == "crash":
+            self.host.hypervisor.shutdown(guest.domid, reason)
+        else:
+            self.toolstack.hear_of(guest, reason)
+
+    def shut_down(self, domid: int) -> None:
+        """A domain shut down. If it crashed nobody has seen to it: nothing in it moves; the toolstack hears of it."""
+        for guest in self.guests.values():
+            if guest.domid == domid and guest.crashed:
+                guest.pause()
+                self.toolstack.hear_of(guest, "crash")
 
     def observe(self, device: Device) -> None:
         """A driver changed its state, or has something to say."""

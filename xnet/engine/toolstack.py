@@ -143,32 +143,33 @@ class Toolstack:
         await self.end(guest)
         await self.start(spec)
 
-    def hear_of(self, name: str, reason: str) -> None:
-        """A guest's first process is gone, by its own "reboot" or "poweroff" or in a "crash": see to it."""
-        task = asyncio.ensure_future(self.died(name, reason))
+    def hear_of(self, guest: Guest, reason: str) -> None:
+        """A guest ended by itself, in a "reboot", "poweroff" or "crash": see to it when its turn comes."""
+        if self.ending:
+            return
+        task = asyncio.ensure_future(self.ended(guest, reason))
         self.orders.add(task)
         task.add_done_callback(self.done)
 
-    async def died(self, name: str, reason: str) -> None:
-        """What becomes of such a guest, after a crash as its `on_crash` says."""
+    async def ended(self, guest: Guest, reason: str) -> None:
+        """What becomes of such a guest, after a crash as its `on_crash` says; nothing where an order before made an end
+        of it."""
         machine = self.machine
-        try:
-            async with self.turn(name) as guest:
-                if machine.host.hypervisor.domains[guest.domid].state is DomainState.SHUTDOWN:
-                    return  # it is suspended, or said so twice
-                machine.on_event(f"{guest.name}: {reason}")
-                if reason == "crash":
-                    guest.pause()
-                    machine.host.hypervisor.shutdown(guest.domid, reason)
-                    reason = {"restart": "reboot", "destroy": "poweroff"}.get(guest.spec.on_crash, "")
-                else:
+        async with self.turns[guest.name]:
+            if machine.guests.get(guest.name) is not guest:
+                return
+            machine.on_event(f"{guest.name}: {reason}")
+            if reason == "crash":
+                reason = {"restart": "reboot", "destroy": "poweroff"}.get(guest.spec.on_crash, "")
+            try:
+                if reason:
                     await self.close_vifs(guest, reason)
                 if reason == "reboot":
                     await self.start_anew(guest)
                 elif reason:
                     await self.end(guest)
-        except XnetError as error:
-            machine.on_event(f"{name}: {error}")
+            except XnetError as error:
+                machine.on_event(f"{guest.name}: {error}")
 
     @order
     async def suspend(self, name: str) -> None:
@@ -213,12 +214,16 @@ class Toolstack:
             vif.netfront.close()
         machine.turn.kick()
         await self.until(
-            lambda: all(
-                backend is None or backend.netback.state is not XenbusState.Connected
-                for _, backend in machine.ends(guest)
+            lambda: (
+                guest.crashed
+                or all(
+                    backend is None or backend.netback.state is not XenbusState.Connected
+                    for _, backend in machine.ends(guest)
+                )
             )
         )
-        machine.host.hypervisor.shutdown(domid, reason)
+        if not guest.crashed:
+            machine.host.hypervisor.shutdown(domid, reason)
 
     def tell(self, guest: Guest, order: str) -> None:
         """What a guest's kernel is to do (xenstore-paths, control/shutdown)."""
@@ -268,15 +273,15 @@ class Toolstack:
         machine, key = self.machine, (guest.domid, vif.handle)
         machine.host.session.run(remove_vif(*key))
         machine.turn.kick()
-        in_time = await self.until(lambda: key not in machine.drivers.backends)
+        in_time = await self.until(lambda: guest.crashed or key not in machine.drivers.backends)
         machine.host.session.run(destroy_vif(*key))
         machine.turn.kick()
         if not in_time:
             machine.on_event(f"{guest.name} {vif.device}: did not close in {CLOSE_S:.0f} s, removed all the same")
-            backend = machine.drivers.backends.get(key)
-            if backend is not None:
-                backend.netback.stop()
-                machine.drivers.gone(backend.netback)
+        backend = machine.drivers.backends.get(key)
+        if backend is not None:
+            backend.netback.stop()
+            machine.drivers.gone(backend.netback)
         await guest.remove_nic(vif)
         machine.on_event(f"{guest.name} {vif.device}: unplugged")
 
@@ -334,9 +339,11 @@ class Toolstack:
 
         def settled() -> bool:
             waiting = missing()
-            return any(reason for _, reason in waiting) or not (waiting or not machine.running(guest))
+            return guest.crashed or any(reason for _, reason in waiting) or not (waiting or not machine.running(guest))
 
         await self.until(settled, CONNECT_S)
+        if guest.crashed:
+            raise XnetError(f"{guest.name} has crashed")
         if waiting := missing():
             raise XnetError("; ".join(f"{where}: {reason or 'no progress'}" for where, reason in waiting))
 

@@ -80,6 +80,8 @@ class Hypervisor:
         """Destroyed, but others still have pages of theirs mapped."""
         self._console = Console(console_size)
         self._report = report
+        self.dom_exc: Callable[[int], None] = lambda domid: None
+        """VIRQ_DOM_EXC: told of each domain that shuts down."""
         self.heap = Heap(self.machine, heap_pages)
         self._last_domid = -1
 
@@ -129,6 +131,7 @@ class Hypervisor:
         domain.state = DomainState.SHUTDOWN
         domain.shutdown_reason = reason
         self._console.write(f"d{domid}: {domain.name} shut down: {reason}")
+        self.dom_exc(domid)
 
     def resume(self, domid: int) -> None:
         """Let a domain that suspended itself run again (XEN_DOMCTL_resumedomain). HypercallError ESRCH; EINVAL for one
@@ -227,14 +230,15 @@ class Hypervisor:
         """Per living domain, by domid."""
         return [self._statistics_of(self.domains[domid]) for domid in sorted(self.domains)]
 
-    def leaks(self) -> list[str]:
-        """What is left over when only dom0 should be left and its drivers hold nothing; empty when all is in order."""
+    def leaks(self, pages: int = 0) -> list[str]:
+        """What is left over when only dom0 should be left and its drivers hold nothing but so many `pages`; empty when
+        all is in order."""
         found = [f"{domain!r} is still there" for domid, domain in self.domains.items() if domid]
         found += self.books()
         if 0 in self.domains:
             now = self._statistics_of(self.domains[0])
-            for what in ("pages_used", "grants_in_use", "mappings", "ports"):
-                if count := getattr(now, what):
+            for what, known in (("pages_used", pages), ("grants_in_use", 0), ("mappings", 0), ("ports", 0)):
+                if count := getattr(now, what) - known:
                     found.append(f"dom0: {what} {count}")
             if grefs := self.domains[0].grefs_used:
                 found.append(f"dom0: grant references {grefs}")
