@@ -105,6 +105,11 @@ async def test_orders_find_the_guest_there_is_when_their_turn_comes(
         assert machine.guests["c"].domid > before
         await ping(running, "a", "10.0.0.77")
         await accounted(running)
+        reboot = asyncio.create_task(stack.reboot("c"))
+        await until(lambda: "c" not in machine.guests)
+        await stack.detach("c", MORE.mac)
+        assert reboot.done(), "it waited for the guest that was not there just then"
+        await accounted(running)
         orders = [stack.destroy("c"), stack.suspend("c"), stack.detach("c", "eth0"), stack.link("c", "eth0", False)]
         ends = await asyncio.gather(*orders, stack.attach("c", planned(MORE)), return_exceptions=True)
         assert ends[0] is None

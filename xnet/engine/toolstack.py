@@ -87,11 +87,14 @@ class Toolstack:
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[Guest]:
         """The guest of this name or id, when the orders before are carried out. XnetError: there is none any more."""
-        asked = self.machine.guest_of(name)
-        async with self.turns[asked.name]:
-            if asked.name not in self.machine.guests:
-                raise XnetError(f"no guest {asked.name} any more")
-            yield self.machine.guests[asked.name]
+        if name in self.turns and self.turns[name].locked():
+            key = name  # being rebooted, perhaps: then it is not there just now
+        else:
+            key = self.machine.guest_of(name).name
+        async with self.turns[key]:
+            if key not in self.machine.guests:
+                raise XnetError(f"no guest {key} any more")
+            yield self.machine.guests[key]
 
     # --- guests
 
