@@ -87,10 +87,8 @@ class Toolstack:
     @asynccontextmanager
     async def turn(self, name: str) -> AsyncIterator[Guest]:
         """The guest of this name or id, when the orders before are carried out. XnetError: there is none any more."""
-        if name in self.turns and self.turns[name].locked():
-            key = name  # being rebooted, perhaps: then it is not there just now
-        else:
-            key = self.machine.guest_of(name).name
+        rebooting = name in self.turns and self.turns[name].locked()  # then it may not be there just now
+        key = name if rebooting else self.machine.guest_of(name).name
         async with self.turns[key]:
             if key not in self.machine.guests:
                 raise XnetError(f"no guest {key} any more")
