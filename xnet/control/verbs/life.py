@@ -1,79 +1,73 @@
-"""``xnet create``, ``shutdown``, ``reboot``, ``destroy``, ``suspend``, ``resume``: a guest's life, in xl's words."""
+"""What is done to a whole guest, in xl's words: ``xnet create``, ``shutdown``, ``reboot``, ``destroy``, ``suspend``,
+``resume``, ``pause``, ``unpause``."""
 
 from __future__ import annotations
+
+from inspect import cleandoc
 
 import click
 
 from xnet.control.verbs.options import domain_argument, lab_option, order
 
 
-@click.command(short_help="Start a guest of the lab that does not run.")
-@lab_option
-@domain_argument
-def create(lab_name: str | None, domain: str) -> None:
+def verb(name: str, short: str, text: str) -> click.Command:
+    """The command that orders this of a guest."""
+
+    @click.command(name, short_help=short, help=f"{cleandoc(text)}\n\nExample:  sudo xnet {name} b")
+    @lab_option
+    @domain_argument
+    def ordered(lab_name: str | None, domain: str) -> None:
+        order(lab_name, name, domain=domain)
+
+    return ordered
+
+
+create = verb(
+    "create",
+    "Start a guest of the lab that does not run.",
     """Start guest DOM of the lab: one with autostart = false, or one that was shut down or destroyed.
 
-    Returns when its vifs are Connected, or says why they are not.
-
-    Example:  sudo xnet create b
-    """
-    order(lab_name, "create", domain=domain)
-
-
-@click.command(short_help="Shut a guest down in order.")
-@lab_option
-@domain_argument
-def shutdown(lab_name: str | None, domain: str) -> None:
+    Returns when its vifs are Connected, or says why they are not.""",
+)
+shutdown = verb(
+    "shutdown",
+    "Shut a guest down in order.",
     """Shut guest DOM down: its drivers close their vifs, what runs in it ends, its domain goes.
 
-    Drivers that do not close are waited for ten seconds.
-
-    Example:  sudo xnet shutdown b
-    """
-    order(lab_name, "shutdown", domain=domain)
-
-
-@click.command(short_help="Shut a guest down and start it anew.")
-@lab_option
-@domain_argument
-def reboot(lab_name: str | None, domain: str) -> None:
+    Drivers that do not close are waited for ten seconds.""",
+)
+reboot = verb(
+    "reboot",
+    "Shut a guest down and start it anew.",
     """Reboot guest DOM: it comes back with a new domain id, its vifs (those attached later, too), addresses, routes and
-    sysctls. What ran in it is gone.
-
-    Example:  sudo xnet reboot b
-    """
-    order(lab_name, "reboot", domain=domain)
-
-
-@click.command(short_help="End a guest at once.")
-@lab_option
-@domain_argument
-def destroy(lab_name: str | None, domain: str) -> None:
-    """End guest DOM at once, as if its plug were pulled: nothing in it is asked.
-
-    Example:  sudo xnet destroy b
-    """
-    order(lab_name, "destroy", domain=domain)
-
-
-@click.command(short_help="Let a guest suspend itself.")
-@lab_option
-@domain_argument
-def suspend(lab_name: str | None, domain: str) -> None:
+    sysctls. What ran in it is gone.""",
+)
+destroy = verb(
+    "destroy",
+    "End a guest at once.",
+    "End guest DOM at once, as if its plug were pulled: nothing in it is asked.",
+)
+suspend = verb(
+    "suspend",
+    "Let a guest suspend itself.",
     """Let guest DOM suspend itself, as xl suspend does: it keeps its memory and its place, and does nothing until it is
-    resumed.
+    resumed.""",
+)
+resume = verb(
+    "resume",
+    "Let a suspended guest go on.",
+    "Let suspended guest DOM go on, as xl resume does. Its drivers connect anew; its connections live on.",
+)
+pause = verb(
+    "pause",
+    "Stop a guest where it is.",
+    """Stop guest DOM where it is, as xl pause does: it answers no event, takes no frame and sends none.
 
-    Example:  sudo xnet suspend b
-    """
-    order(lab_name, "suspend", domain=domain)
-
-
-@click.command(short_help="Let a suspended guest go on.")
-@lab_option
-@domain_argument
-def resume(lab_name: str | None, domain: str) -> None:
-    """Let suspended guest DOM go on, as xl resume does. Its drivers connect anew; its connections live on.
-
-    Example:  sudo xnet resume b
-    """
-    order(lab_name, "resume", domain=domain)
+    What is on its way to it waits in its rings and in dom0, which drops by name what waits too long. Its processes go
+    on: what they send waits in its interfaces.""",
+)
+unpause = verb(
+    "unpause",
+    "Let a paused guest go on.",
+    "Let paused guest DOM go on, as xl unpause does. One that is not paused goes on, too.",
+)

@@ -5,8 +5,8 @@ only the first of a long frame where the link needs no more; `map.MapFetch` maps
 unmaps them, as xVM did until 2009.
 Into a guest (rx), behind `deliver.Deliver`, where `choice` says which: `copy.CopyDeliver` lets the hypervisor copy into
 pages the guest posted (HVcopy), from dom0's own or straight from another guest's; `flip.FlipDeliver` gives the guest
-the pages themselves; `headroom` has both as xVM did them until 2009;
-`extras.ExtrasCopy` adds what a guest asked for: hashes of flows, room in every page.
+the pages themselves; `headroom` has both as xVM did them until 2009; `extras.ExtrasCopy` adds what a guest asked for:
+hashes of flows, room in every page.
 """
 
 from xnet.netif.transport.choice import deliverer
