@@ -6,54 +6,39 @@ Source: OpenSolaris' xnb.c (RX_BUFFER_HEADROOM).
 
 from __future__ import annotations
 
-from xnet.abi.xen import DOMID_SELF, PAGE_SHIFT, PAGE_SIZE
-from xnet.abi.xen.grant_table import GNTCOPY_dest_gref, GNTCOPY_source_gref
-from xnet.abi.xen.netif import RX_REQUEST, RX_RESPONSE, RX_SLOT_SIZE
+from xnet.abi.xen.netif import RX_RESPONSE, RX_SLOT_SIZE
 from xnet.frame import Frames, Piece
-from xnet.hv.api import CopyOp, Xen
-from xnet.netif.scatter import FLAGS
-from xnet.netif.transport.copy import failures
-from xnet.netif.transport.deliver import Deliver
+from xnet.hv.api import Xen
+from xnet.netif.hashing import Hashing
+from xnet.netif.transport.extras import ExtrasCopy
 from xnet.netif.transport.flip import FlipDeliver
 
 
-class HeadroomCopy(Deliver):
-    """Frames copied into the guest's pages, from byte `headroom` on."""
+class HeadroomCopy(ExtrasCopy):
+    """Frames copied into the guest's pages, from byte `headroom` on; nothing but the slot's offset says so."""
 
     def __init__(self, xen: Xen, domid: int, headroom: int) -> None:
-        super().__init__()
-        self.xen = xen
-        self.domid = domid
-        self.headroom = headroom
+        super().__init__(xen, domid, headroom, Hashing())
+
+    def extras(self, word: int, view: memoryview, length: int) -> list[bytes]:
+        """See `ExtrasCopy`."""
+        return []
 
     def burst(self, frames: Frames, requests: bytes) -> tuple[bytes, int, int, int]:
         """See `Deliver`. Each frame is within one page (`fit`)."""
-        answers: list[bytes] = []
+        answers = b""
         failed: dict[int, int] = {}
-        size, room = 0, len(requests) // RX_SLOT_SIZE
-        for word, length, pieces in frames:
-            if len(answers) == room:
+        slots = size = 0
+        for frame in frames:
+            answer, took, done, length = super().burst(Frames([frame]), requests[slots * RX_SLOT_SIZE :])
+            if not done:
                 break
-            ident, _, gref = RX_REQUEST.unpack_from(requests, len(answers) * RX_SLOT_SIZE)
-            answers.append(RX_RESPONSE.pack(ident, self.headroom, FLAGS[word & 3], length))
+            answers += answer
+            slots += took
             size += length
-            ops = [self.copy(pieces[0], gref)]
-            statuses = self.xen.copy_grants(ops)
-            if statuses is not None:
-                failed |= failures(ops, statuses)
+            failed |= self.failed or {}
         self.failed = failed or None
-        return b"".join(answers), len(answers), len(answers), size
-
-    def copy(self, piece: Piece, gref: int) -> CopyOp:
-        """The copy of one frame."""
-        addr, length, owner, source = piece
-        own = owner == DOMID_SELF
-        flags = GNTCOPY_dest_gref | (0 if own else GNTCOPY_source_gref)
-        page = addr >> PAGE_SHIFT if own else source
-        return CopyOp(page, owner, addr % PAGE_SIZE, gref, self.domid, self.headroom, length, flags)
-
-    def close(self) -> None:
-        """See `Deliver`."""
+        return answers, slots, slots, size
 
 
 class HeadroomFlip(FlipDeliver):
