@@ -1,16 +1,18 @@
-"""Guests that crash at a bad moment: in the middle of an order, behind one, asleep, or by a hypercall."""
+"""Guests that crash at a bad moment (in an order, behind one, asleep) or by a hypercall, and some that never start."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.privileged.test_life import MORE, accounted, ping, planned
-from tests.privileged.test_orders import first_process, state, until, with_on_crash
+from tests.privileged.test_orders import descriptors, first_process, state, until, with_on_crash
+from xnet.engine.machine import Machine
 from xnet.errors import XnetError
 
 if TYPE_CHECKING:
@@ -88,3 +90,36 @@ async def test_a_guest_killed_in_its_sleep_is_ended(boot: Boot, lab: MakeLab) ->
         os.kill(init, signal.SIGKILL)
         await until(lambda: "b" not in machine.guests and not stack.orders)
         await accounted(running)
+
+
+async def test_a_guest_that_cannot_be_started_leaves_nothing(boot: Boot, lab: MakeLab) -> None:
+    """But for one whose vif cannot be connected: it is there to be looked at, as after `xnet up`."""
+    made = lab("a", "b", "c")
+    late = replace(made.domains[2], autostart=False)
+    for wrong, why, there in (
+        ({"gateway": ("192.0.2.1",)}, "192.0.2.1", False),
+        ({"sysctl": {"net/no/such": "1"}}, "net/no/such", False),
+        ({"vifs": (replace(late.vifs[0], bridge="nobr"),)}, "no bridge nobr in this lab", True),
+    ):
+        async with boot(replace(made, domains=(*made.domains[:2], replace(late, **wrong)))) as running:
+            for _ in range(2):
+                with pytest.raises(XnetError, match=why):
+                    await running.machine.toolstack.create("c")
+                assert ("c" in running.machine.guests) is there
+                if there:
+                    await running.machine.toolstack.destroy("c")
+                await accounted(running)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.1])
+async def test_a_machine_that_ends_while_a_crashed_guest_is_restarted_leaves_nothing(
+    lab: MakeLab, after: float
+) -> None:
+    before = descriptors()
+    async with Machine(with_on_crash(lab("a", "b"), "b", "restart")) as machine:
+        await machine.wait_connected()
+        machine.host.hypervisor.shutdown(machine.guests["b"].domid, "crash")
+        await asyncio.sleep(after)
+    assert machine.leaks == []
+    assert not machine.toolstack.orders
+    assert descriptors() == before
