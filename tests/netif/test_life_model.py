@@ -131,7 +131,8 @@ class Lives(RuleBasedStateMachine):
         frames = [self.frame(size) for _ in range(count)]
         self.world.deliver(life.vif, *frames)
         life.delivered += frames
-        if not self.asleep[self.owner(which)] and life.open and len(life.owed_in) + count < 8:
+        here = life.vif.wire.queues and life.open and not self.asleep[self.owner(which)]  # the connection is to last
+        if here and len(life.owed_in) + count < 8:
             life.owed_in |= set(frames)  # more than that may find no buffers
 
     # --- drivers
