@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from xnet.hv.copier import CopyOp as CopyOp
 
 COPY_RUN: Final = 0x8000
@@ -42,6 +44,7 @@ class Mapping:
     addr: int
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Xen(ABC):
     """One domain's door to the hypervisor. Numbers in bytes; addresses count in `window`."""
 

@@ -130,6 +130,16 @@ def rx_jump(distance: int) -> Act:
     return act
 
 
+def places(hand: FrontByHand, count: int) -> list[tuple[int, int]]:
+    """Pages given up, and transfer grants for others in their stead: (reference, address) each, not posted."""
+    xen = hand.xen
+    found = [(xen.alloc_grefs(1), xen.alloc_pages(1)) for _ in range(count)]
+    for ref, addr in found:
+        xen.decrease_reservation(addr, 1)
+        xen.grant(ref, xen.prepare_transfers(0, 1))
+    return found
+
+
 PAST = "request producer past the ring"
 CROSSES = "slot crosses its page"
 GSO = EXTRA_GSO.pack(1, 0, 1448, 1, 0, 0)

@@ -8,6 +8,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.grant_table import GRANT_ENTRY_V1
 from xnet.testing.byhand import BackByHand
 from xnet.testing.frames import plain
+from xnet.testing.meddle import Turn
 from xnet.testing.rogue import FRAME, GOOD, OKAY
 from xnet.testing.rogue_back import outstanding, rx
 from xnet.testing.world import World
@@ -31,6 +32,7 @@ class Stage:
         *,
         pages: int = 2048,
         multicast: bool = False,
+        between: Turn | None = None,
     ) -> None:
         """The victim's frontend is started; its backend is what `hands` do, one a queue."""
         self.world = world
@@ -42,7 +44,13 @@ class Stage:
         self.had = self.books()
         self.flips = rx_mode == "flip"
         self.vif = world.vif(
-            guest, start="front", front_profile=profile, rx_mode=rx_mode, queues=queues, multicast=multicast
+            guest,
+            start="front",
+            front_profile=profile,
+            rx_mode=rx_mode,
+            queues=queues,
+            multicast=multicast,
+            between=between,
         )
         self.hands = [BackByHand(world, guest, queue=i if queues > 1 else None) for i in range(queues)]
         self.hand = self.hands[-1]

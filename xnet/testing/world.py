@@ -16,11 +16,13 @@ from xnet.engine.check import accounts
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.frame import Chain, own
 from xnet.host.memory import MachineMemory
+from xnet.hv.api import Xen
 from xnet.netif import Features, Netback, Netfront
 from xnet.netif.lent import try_again
 from xnet.netif.patience import DRAIN_S, STALL_S
 from xnet.netif.profile import BACKENDS, FRONTENDS
 from xnet.testing.clock import HandClock
+from xnet.testing.meddle import Turn, meddled
 from xnet.testing.wire import Hub, Wire
 from xnet.xenstore import Conversation, Read, Rm, Session, Write, listing, local_session
 from xnet.xenstore.toolstack import add_vif, destroy_vif, remove_vif
@@ -33,7 +35,8 @@ def single(op: Any) -> Conversation[Any]:
 
 class Vif:
     """Both ends of one vif of a world. `hotplug` False: the test plugs the link in (``netback.plug(hub)``);
-    `multicast`: the frontend asks for multicast control; `control`: it has a control ring."""
+    `multicast`: the frontend asks for multicast control; `control`: it has a control ring; `between` has a
+    turn at each of the drivers' hypercalls."""
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Vif:
         stall_s: float = STALL_S,
         queues: int = 1,
         max_queues: int = 0,
+        between: Turn | None = None,
     ) -> None:
         self.world = world
         self.guest = guest
@@ -72,6 +76,7 @@ class Vif:
         self.vnic = vnic
         self.headroom = headroom
         self.drain_s, self.stall_s = drain_s, stall_s
+        self.between = between
         self.max_queues = max_queues or queues
         self.wire = Wire(queues)
         self.hub = Hub(heads_only)
@@ -84,7 +89,7 @@ class Vif:
         """A fresh frontend driver for this vif, not started."""
         guest = self.guest
         return Netfront(
-            guest.domain,
+            self.door(guest.domain),
             guest.client.session,
             self.handle,
             self.wire,
@@ -98,7 +103,7 @@ class Vif:
         host = self.world.host
         domid = self.guest.domain.domid
         return Netback(
-            host.dom0,
+            self.door(host.dom0),
             host.session,
             domid,
             self.handle,
@@ -114,6 +119,10 @@ class Vif:
             stall_s=self.stall_s,
             max_queues=self.max_queues,
         )
+
+    def door(self, xen: Xen) -> Xen:
+        """A driver's way to the hypervisor."""
+        return xen if self.between is None else meddled(xen, self.between)
 
     def on_gone(self, _: Netback) -> None:
         """The backend device ended."""
