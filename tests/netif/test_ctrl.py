@@ -53,7 +53,7 @@ class Hand:
         self.vif = world.vif(world.guest("a", 4096), start="back", max_queues=queues)
         self.front = FrontByHand(world, self.vif.guest)
         self.ref, addr = self.front.give()
-        self.page = world.host.hypervisor.domains[1].window[addr : addr + PAGE_SIZE]
+        self.page = self.front.xen.window[addr : addr + PAGE_SIZE]
         self.ring = RawRing(self.page, CTRL_SLOT_SIZE)
         self.ring.indices[REQ_EVENT] = self.ring.indices[RSP_EVENT] = 1
         self.port = self.front.xen.alloc_unbound(0)
