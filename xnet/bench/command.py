@@ -74,7 +74,7 @@ def bench(
     of each round: median (least-greatest).
 
     --with adds labs that go other ways than the default one: page flipping into the guest (flip), mapping out of it
-    (map), and all checksums and segments in software (software).
+    (map), several queues a vif (queues), and all checksums and segments in software (software).
 
     xnbu: guest TAP, netback, vif TAP in a Linux bridge, and back. xnbo: guest to guest on an etherstub.
 
