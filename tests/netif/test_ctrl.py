@@ -304,6 +304,7 @@ def test_it_comes_and_goes_with_the_connection(world: World, rx_mode: str) -> No
         vif.netfront.close()
         world.step()
         assert not vif.netback.rings
+        assert not steered(vif).on, "all of it is forgotten"
         vif.netfront.open()
         world.step()
         assert vif.connected

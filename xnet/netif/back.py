@@ -356,7 +356,7 @@ class Netback(Device):
         self.release_ports()
         if self.rings:
             self.xen.unmap_grants([ring.handle for ring in self.rings])
-        self.rings, self.accepts = [], None
+        self.rings, self.accepts, self.hashing = [], None, Hashing()
 
     def unplug(self) -> None:
         """Take nothing from the link any more."""
