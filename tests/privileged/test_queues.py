@@ -43,7 +43,10 @@ async def test_a_guest_says_which_queue_has_which_flow(boot: Boot, lab: MakeLab,
             told = described["vifs"][wire.handle]["hashing"]
             assert told["mapping"] == [3, 1] * 64
             assert told["kinds"] == ["ipv4", "ipv4-tcp", "ipv6", "ipv6-tcp"]
+            await running.machine.toolstack.restart_backend("b", wire.device)
             await running.swap("a", "b", wire.at(6, 2), 4 << 20)
+            described = next(each for each in running.machine.describe()["domains"] if each["name"] == "b")
+            assert described["vifs"][wire.handle]["hashing"] == told, "the guest does not say it again"
 
 
 @pytest.mark.parametrize(("queues", "max_queues", "agreed"), [(4, 4, 4), (4, 2, 2), (1, 4, 1)])

@@ -169,12 +169,13 @@ class DriverDomain:
         """The driver of a vif dies without a word, and another one goes on with its link and its rings."""
         backend = self.backends[domid, handle]
         before = backend.netback
-        groups = before.multicast.groups
+        groups, hashing = before.multicast.groups, before.hashing
         before.stop()
         backend.netback = self.make(domid, handle)
         backend.netback.counters, backend.netback.cable = before.counters, before.cable
         backend.netback.carrier = before.carrier
         backend.netback.multicast.groups = groups  # or the guest would hear nothing until it joins again
+        backend.netback.hashing = hashing  # it does not say that again, either
         backend.netback.start()
 
     def plug(self, domid: int, handle: int, up: bool) -> None:

@@ -205,18 +205,18 @@ class Netback(Device):
         """Map the rings, bind the ports, build the queues and plug them into the link. XnetError: nothing is held."""
         assert self.link is not None, "rings are attached after hotplug"
         try:
-            keys, places = said.keys, said.queues
+            keys, places, count = said.keys, said.queues, len(said.queues)
             self.accepts = agree(keys, self.sends)
             if self.profile.sdu:
                 self.accepts = replace(self.accepts, max_frame=self.profile.sdu + ETH_HLEN + VLAN_HLEN)
             self.flips = flips(keys["request-rx-copy"], self.features)
             self.multicast.asked(keys[REQUEST])
             self.headroom = headroom(keys[HEADROOM], self.features, flips=self.flips)
-            self.hashing = Hashing()
+            if said.control is None or any(queue >= count for queue in self.hashing.mapping):
+                self.hashing = Hashing()  # a driver before us was told of it by another connection
             if said.control is not None:
-                self.attach_control(said.control, len(places))
-            one = len(places) == 1
-            self.lanes = self.link.ways(1) if one else [*Lanes(self.link, len(places), self.hashing).lanes]
+                self.attach_control(said.control, count)
+            self.lanes = self.link.ways(1) if count == 1 else [*Lanes(self.link, count, self.hashing).lanes]
             for place, lane in zip(places, self.lanes, strict=True):
                 pages = self.map_rings([place.tx_ref, place.rx_ref])
                 tx = BackRing.attach_at_rsp_prod(pages[0], TX_SLOT_SIZE)
