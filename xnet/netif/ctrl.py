@@ -46,7 +46,8 @@ Operation = Callable[[int, int, int], tuple[int, int]]
 
 
 class BackControl:
-    """The ring is mapped and the port bound by the device. `changed` is called when `hashing` is not what it was."""
+    """The ring is mapped and the port bound by the device. `changed` is called when frames are to take their hashes
+    along, or no longer are."""
 
     def __init__(
         self,
@@ -81,12 +82,14 @@ class BackControl:
 
     def on_event(self) -> None:
         """The guest pushed requests. RingError."""
-        ring = self.ring
+        ring, told = self.ring, self.hashing.told
         while count := ring.unconsumed_requests() or ring.final_check_requests():
             data = ring.peek_requests(count)
             ring.consume(count)
             ring.add_responses(b"".join(map(self.answer, range(0, len(data), CTRL_SLOT_SIZE), [data] * count)))
-            self.changed()
+            if self.hashing.told is not told:
+                told = not told
+                self.changed()
             if ring.push_responses():
                 self.xen.send(self.port)
 
