@@ -13,6 +13,7 @@ from xnet.abi.xen.netif import RX_REQUEST
 from xnet.testing import BackByHand, FrontByHand, Vif, World
 from xnet.testing.frames import plain
 from xnet.testing.rogue import FRONTENDS, GOOD, KEYS
+from xnet.testing.stage import exchange
 from xnet.testing.world import single
 from xnet.xenstore import Write
 
@@ -36,12 +37,7 @@ class Scene:
 
     def exchange(self) -> None:
         """The honest guests lose nothing."""
-        for here, there in ((self.one, self.two), (self.two, self.one)):
-            there.wire.received.clear()
-            frames = [plain(60 + size) for size in range(0, 3000, 300)]
-            assert here.wire.send(*frames) == len(frames)
-            self.world.step()
-            assert there.wire.received == [(0, frame) for frame in frames]
+        exchange(self.world, self.one, self.two)
 
     def come_back(self) -> None:
         """A reconnect in order helps."""

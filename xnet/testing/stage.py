@@ -11,13 +11,23 @@ from xnet.testing.frames import plain
 from xnet.testing.meddle import Turn
 from xnet.testing.rogue import FRAME, GOOD, OKAY
 from xnet.testing.rogue_back import outstanding, rx
-from xnet.testing.world import World
+from xnet.testing.world import Vif, World
 from xnet.xenstore.toolstack import destroy_vif
 
 POISON = b"\xde\xad\xbe\xef"
 SECRET = b"\x5c" * 8
 OUT = (b"\x5c" * 60, b"\x5c" * 9000, b"\x5c" * 100)
 """What the guest sends before a backend does its worst."""
+
+
+def exchange(world: World, one: Vif, two: Vif) -> None:
+    """Two honest guests lose nothing."""
+    for here, there in ((one, two), (two, one)):
+        there.wire.received.clear()
+        frames = [plain(60 + size) for size in range(0, 3000, 300)]
+        assert here.wire.send(*frames) == len(frames)
+        world.step()
+        assert there.wire.received == [(0, frame) for frame in frames]
 
 
 class Stage:
@@ -88,12 +98,7 @@ class Stage:
 
     def exchange(self) -> None:
         """The honest guests lose nothing."""
-        for here, there in ((self.one, self.two), (self.two, self.one)):
-            there.wire.received.clear()
-            frames = [plain(60 + size) for size in range(0, 3000, 300)]
-            assert here.wire.send(*frames) == len(frames)
-            self.world.step()
-            assert there.wire.received == [(0, frame) for frame in frames]
+        exchange(self.world, self.one, self.two)
 
     def alive(self) -> None:
         """A frame passes each way of the rogue's queue."""
