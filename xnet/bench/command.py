@@ -30,7 +30,7 @@ def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple
     return convert
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--rounds", type=click.IntRange(1), help=f"Rounds of everything.  [default: {ROUNDS}]")
 @click.option("--time", "seconds", type=click.IntRange(1), help=f"Seconds a workload runs.  [default: {SECONDS}]")
 @click.option("--flavour", type=click.Choice([*FLAVOURS, "both"]), default="both", show_default=True, help="Netback.")
@@ -55,7 +55,9 @@ def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple
 @click.option("--no-lab", is_flag=True, help="Leave out the lab: only the yardsticks.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS} s: under a minute, and rough.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON, every sample included.")
+@click.pass_context
 def bench(
+    context: click.Context,
     rounds: int | None,
     seconds: int | None,
     flavour: str,
@@ -80,6 +82,8 @@ def bench(
 
     Needs root, iperf3 and ping. Exit status 1 if a workload failed or a ratio that was promised is missed.
     """
+    if context.invoked_subcommand is not None:
+        return
     options = Options(
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds=seconds or (QUICK_SECONDS if quick else SECONDS),
