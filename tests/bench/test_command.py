@@ -10,17 +10,18 @@ from click.testing import CliRunner
 
 from xnet.bench import Options, Report, Sample, command
 from xnet.bench.lab import VARIANTS
+from xnet.bench.metrics import QUICK
 from xnet.errors import HostError
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
-    """Bench that measures nothing and says the lab is half as fast as the relay."""
+    """Bench that measures nothing and says the lab takes twice as long as the relay."""
     options: list[Options] = []
 
     def run_bench(wanted: Options, progress: command.Progress) -> Report:
         options.append(wanted)
-        samples = [Sample(1, "xnbu", "relay", "udp_fps", 2.0), Sample(1, "xnbu", "lab", "udp_fps", 1.0)]
+        samples = [Sample(1, "xnbu", "relay", "rr_p50_us", 1.0), Sample(1, "xnbu", "lab", "rr_p50_us", 2.0)]
         return Report({}, {}, samples)
 
     monkeypatch.setattr(command, "run_bench", run_bench)
@@ -31,8 +32,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     ("arguments", "options"),
     [
         ([], Options()),
-        (["--quick"], Options(rounds=2, seconds=1)),
-        (["--quick", "--rounds", "7"], Options(rounds=7, seconds=1)),
+        (["--quick"], Options(rounds=2, seconds=1, workloads=QUICK)),
+        (["--quick", "--rounds", "7"], Options(rounds=7, seconds=1, workloads=QUICK)),
+        (["--quick", "--only", "pairs"], Options(rounds=2, seconds=1, workloads=("pairs",))),
         (["--flavour", "xnbo", "--only", "udp,ping"], Options(flavours=("xnbo",), workloads=("udp", "ping"))),
         (["--with", "flip,map"], Options(variants=("flip", "map"))),
         (["--with", "all"], Options(variants=tuple(VARIANTS))),
@@ -43,7 +45,7 @@ def test_options_say_what_is_measured(asked: list[Options], arguments: list[str]
     result = CliRunner().invoke(command.bench, arguments)
     assert result.exit_code == 0, result.output
     assert asked == [options]
-    assert ">= 0.50 reached" in result.output
+    assert "<= 2.50 reached" in result.output
 
 
 @pytest.mark.parametrize(

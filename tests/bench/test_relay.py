@@ -61,7 +61,9 @@ def test_the_relay_ends_with_its_standard_input(relay: Relay) -> None:
 
 @pytest.mark.parametrize("fds", [[], ["3"], ["3", "4", "5"]])
 def test_fds_that_are_no_pairs_are_a_usage_error(relay: Relay, fds: list[str]) -> None:
-    run = subprocess.run([*relay.argv, *fds], pass_fds=relay.keep, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [*relay.program.argv, *fds], pass_fds=relay.program.keep, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 2
     assert "usage" in run.stderr
 
@@ -70,4 +72,4 @@ def test_the_compiled_relay_is_a_deleted_file() -> None:
     with c_relay() as compiled:
         if compiled is None:
             pytest.skip("no C compiler")
-        assert os.readlink(compiled.argv[0]).endswith("(deleted)")
+        assert os.readlink(compiled.program.argv[0]).endswith("(deleted)")

@@ -3,8 +3,8 @@
 **What it is.** Two guests exchange real traffic through three setups: the kernel alone (veth and bridge: the
 ceiling), a raw *relay* (the same TAP crossings as a lab, nothing between: the yardstick, `relay.c`, or `relay.py`
 where there is no compiler), and a lab, brought up and entered by xnet's own commands. A workload (`workloads`) runs
-Linux's iperf3 and ping in a setup (`setup.Setup`) and gives figures (`metrics`); a `Report` turns the rounds into
-ratios.
+Linux's iperf3 and ping, and `ends.c` for one byte there and back, in a setup (`setup.Setup`) and gives figures
+(`metrics`); `pairs` runs many streams at once between many pairs of guests; a `Report` turns the rounds into ratios.
 
 **Why ratios.** On a shared machine the same relay has been seen at 2 and at 8 Gbit/s within minutes. Within a round
 all setups meet the same machine, so only lab/relay of one round says something; the median of some rounds and the
@@ -14,17 +14,18 @@ distance between the least and the greatest say how much.
 The namespaces are anonymous, TAPs live by their fd, processes die with their parent: nothing is left behind by
 Ctrl-C or by ``kill -9``.
 
-**In which order.** All setups come up first and stay; an idle one costs nothing. Round by round, flavour by
-flavour, each workload goes through all setups before the next one starts, and every round starts with another
-setup.
+**In which order.** All setups of two guests come up first and stay; an idle one costs nothing. Round by round,
+flavour by flavour, each workload goes through all setups before the next one starts, and every round starts with
+another setup. Then 2, 8 and 32 pairs: relay and lab of one size at a time, their streams started once and held at a
+gate.
 
 **What can go wrong.** A workload that fails is reported as failed and gives no figure; a setup that does not come
-up ends the bench with a `HostError`.
+up ends the bench with a `HostError` (one of many pairs only its own rounds).
 
 **Fairness.** Lab and relay use the same TAPs (vnet header, checksum offload, TSO for both families), the same MTU,
-the same congestion control, one process for the whole path, and 64 frames a wake-up. CPU time is that process's
-own, user and system, so softirq work done in its system calls (the bridge, the guest's stack) counts for both
-alike.
+the same congestion control, one process for the whole path, and 64 frames a wake-up, for one pair as for 32. CPU time
+is that process's own, user and system, so softirq work done in its system calls (the bridge, the guest's stack)
+counts for both alike.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from xnet.bench.lab import VARIANTS
-from xnet.bench.metrics import FLAVOURS, WORKLOADS
+from xnet.bench.metrics import FLAVOURS, QUICK, WORKLOADS
 from xnet.bench.run import Options, Progress, run_bench
 from xnet.errors import XnetError
 
@@ -35,7 +35,7 @@ def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple
 @click.option("--time", "seconds", type=click.IntRange(1), help=f"Seconds a workload runs.  [default: {SECONDS}]")
 @click.option("--flavour", type=click.Choice([*FLAVOURS, "both"]), default="both", show_default=True, help="Netback.")
 @click.option(
-    "--only", "workloads", callback=some_of(WORKLOADS, WORKLOADS), metavar="LIST", help="Some of tcp,udp,ping."
+    "--only", "workloads", callback=some_of(WORKLOADS, ()), metavar="LIST", help=f"Some of {','.join(WORKLOADS)}."
 )
 @click.option(
     "--with",
@@ -53,7 +53,9 @@ def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple
 )
 @click.option("--no-kernel", is_flag=True, help="Leave out the kernel's own veth and bridge.")
 @click.option("--no-lab", is_flag=True, help="Leave out the lab: only the yardsticks.")
-@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS} s: under a minute, and rough.")
+@click.option(
+    "--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS} s, no pairs: under a minute, and rough."
+)
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON, every sample included.")
 @click.pass_context
 def bench(
@@ -73,7 +75,8 @@ def bench(
 
     Two guests send each other TCP in bulk, 64-byte UDP and pings: through the kernel alone (veth and bridge), through a
     raw relay with the same TAPs and nothing emulated, and through a lab, in turns. What counts is the ratio lab/relay
-    of each round: median (least-greatest).
+    of each round: median (least-greatest). rr is one byte there and back over TCP; pairs, TCP in bulk between 2, 8 and
+    32 pairs of guests at once.
 
     --with adds labs that go other ways than the default one: page flipping into the guest (flip), mapping out of it
     (map), several queues a vif (queues), and all checksums and segments in software (software).
@@ -88,7 +91,7 @@ def bench(
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         seconds=seconds or (QUICK_SECONDS if quick else SECONDS),
         flavours=FLAVOURS if flavour == "both" else (flavour,),
-        workloads=workloads,
+        workloads=workloads or (QUICK if quick else WORKLOADS),
         kernel=not no_kernel,
         lab=not no_lab,
         relay=relay,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from xnet.bench.setup import ADDRESS, GUESTS, PREFIX_LEN, Setup, Tool, end, wait_connected
+from xnet.bench.setup import PREFIX_LEN, Setup, Tool, address_of, end, guests_of, wait_connected
 from xnet.errors import HostError
 
 XNET = (sys.executable, "-P", "-m", "xnet")
@@ -31,16 +31,17 @@ VARIANTS = {
 }
 """Ways that are not the default, by the keys of a vif: page flipping, mapping, two queues, no offload at either end."""
 START_S = 20.0
+"""How long the guests of one pair may take; each further one adds a little."""
 
 
-def lab_file(name: str, flavour: str, variant: str = "") -> str:
-    """A lab of two guests on one switch; everything not needed to reach each other is left at its default, but for what
-    the variant is about."""
+def lab_file(name: str, flavour: str, variant: str = "", pairs: int = 1) -> str:
+    """A lab of pairs of guests on one switch; everything not needed to reach each other is left at its default, but for
+    what the variant is about."""
     switch, plug = SWITCH[flavour]
     plug += f", {VARIANTS[variant]}" if variant else ""
     domains = "".join(
-        f'\n[[domain]]\nname = "{guest}"\ntype = "pv"\nvif = [{{ {plug}, ip = "{ADDRESS[guest]}/{PREFIX_LEN}" }}]\n'
-        for guest in GUESTS
+        f'\n[[domain]]\nname = "{guest}"\ntype = "pv"\nvif = [{{ {plug}, ip = "{address_of(guest)}/{PREFIX_LEN}" }}]\n'
+        for guest in guests_of(pairs)
     )
     return f'[lab]\nname = "{name}"\n\n{switch}{domains}'
 
@@ -59,13 +60,14 @@ class LabSetup:
         """The engine."""
         return self.engine.pid
 
-    def exec(self, guest: str, argv: Sequence[str]) -> Tool:
+    def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
         """Start `argv` in the guest by ``xnet exec``; `HostError` with the engine's last words if it has ended."""
         if self.engine.poll() is not None:
             self.said.seek(0)
             raise HostError(f"bench: the lab ended: {' '.join(self.said.read().split())[-500:]}")
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *XNET, "exec", "--lab", self.lab, guest, "--", *argv],
+            pass_fds=keep,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -74,16 +76,16 @@ class LabSetup:
 
     def address(self, guest: str) -> str:
         """The guest's IPv4 address."""
-        return ADDRESS[guest]
+        return address_of(guest)
 
 
 @contextmanager
-def lab_setup(flavour: str, variant: str = "") -> Iterator[Setup]:
+def lab_setup(flavour: str, variant: str = "", pairs: int = 1) -> Iterator[Setup]:
     """A lab of its own name, up until the block is left; its file is gone as soon as the guests are connected."""
-    name = "-".join(filter(None, ("bench", str(os.getpid()), flavour, variant)))
+    name = "-".join(filter(None, ("bench", str(os.getpid()), flavour, variant, str(pairs) if pairs > 1 else "")))
     with tempfile.TemporaryFile("w+") as said:
         with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".toml") as file:
-            file.write(lab_file(name, flavour, variant))
+            file.write(lab_file(name, flavour, variant, pairs))
             file.flush()
             engine = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *XNET, "run", file.name],
@@ -94,7 +96,7 @@ def lab_setup(flavour: str, variant: str = "") -> Iterator[Setup]:
             )
             setup = LabSetup(name, engine, said, variant or "lab")
             try:
-                wait_connected(setup, START_S)
+                wait_connected(setup, START_S + pairs, guests_of(pairs)[-2:])
             except BaseException:
                 end(engine)
                 raise

@@ -24,13 +24,22 @@ class Metric:
 
 
 METRICS = (
-    Metric("tcp_gbps", "tcp", "TCP bulk, Gbit/s", 2, higher=True, wanted=0.60),
-    Metric("tcp_cpu_s_per_gb", "tcp", "TCP bulk, CPU s/GB", 3, higher=False),
-    Metric("udp_fps", "udp", "UDP 64 B, frames/s", 0, higher=True, wanted=0.50),
+    Metric("tcp_gbps", "tcp", "TCP bulk, Gbit/s", 2, higher=True, wanted=0.75),
+    Metric("tcp_cpu_s_per_gb", "tcp", "TCP bulk, CPU s/GB", 3, higher=False, wanted=1.4),
+    Metric("udp_fps", "udp", "UDP 64 B, frames/s", 0, higher=True, wanted=0.70),
     Metric("udp_cpu_us_per_frame", "udp", "UDP 64 B, CPU us/frame", 2, higher=False),
-    Metric("ping_p50_ms", "ping", "ping p50, ms", 3, higher=False, wanted=4.0),
+    Metric("ping_p50_ms", "ping", "ping p50, ms", 3, higher=False, wanted=2.5),
+    Metric("rr_p50_us", "rr", "request/response p50, us", 1, higher=False, wanted=2.5),
+    Metric("rr_p99_us", "rr", "request/response p99, us", 1, higher=False),
+    Metric("tcp_gbps_2", "pairs", "2 pairs, TCP bulk, Gbit/s", 2, higher=True, wanted=0.75),
+    Metric("tcp_cpu_s_per_gb_2", "pairs", "2 pairs, CPU s/GB", 3, higher=False),
+    Metric("tcp_gbps_8", "pairs", "8 pairs, TCP bulk, Gbit/s", 2, higher=True, wanted=0.75),
+    Metric("tcp_cpu_s_per_gb_8", "pairs", "8 pairs, CPU s/GB", 3, higher=False),
+    Metric("tcp_gbps_32", "pairs", "32 pairs, TCP bulk, Gbit/s", 2, higher=True, wanted=0.75),
+    Metric("tcp_cpu_s_per_gb_32", "pairs", "32 pairs, CPU s/GB", 3, higher=False),
 )
-WORKLOADS = ("tcp", "udp", "ping")
+WORKLOADS = ("tcp", "udp", "ping", "rr", "pairs")
+QUICK = ("tcp", "udp", "ping", "rr")
 FLAVOURS = ("xnbu", "xnbo")
 
 

@@ -31,12 +31,13 @@ class Namespace:
         """A path by which other processes of this user reach the namespace, for ``ip link ... netns PATH``."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
 
-    def start(self, argv: Sequence[str]) -> Tool:
-        """Start a tool in the namespace, its output and errors piped as one text; it dies with this process."""
+    def start(self, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
+        """Start a tool in the namespace, its output and errors piped as one text; it dies with this process, and
+        inherits the descriptors `keep`."""
         enter = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/proc/self/fd/{self.fd}", "--"]
         return subprocess.Popen(
             [*enter, *argv],
-            pass_fds=(self.fd,),
+            pass_fds=(self.fd, *keep),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

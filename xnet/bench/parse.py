@@ -1,4 +1,4 @@
-"""What iperf3 and ping print, as figures. Both raise `HostError` with the tool's own words when there are none."""
+"""What iperf3, ping and our `ends` print, as figures; `HostError` with the tool's own words when there are none."""
 
 from __future__ import annotations
 
@@ -57,6 +57,44 @@ def ping_times_ms(text: str) -> list[float]:
     if not times:
         raise HostError(f"ping: no reply: {_one_line(text)}", call="ping")
     return times
+
+
+@dataclass(slots=True, frozen=True)
+class Turns:
+    """Round trips of one byte over a connection: how many, and their median and 99th percentile."""
+
+    turns: int
+    p50_us: float
+    p99_us: float
+
+
+@dataclass(slots=True, frozen=True)
+class Streamed:
+    """What one receiver of many got, and between which moments of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    end_ns: int
+    payload: int
+
+
+def turns(text: str) -> Turns:
+    """The report of ``ends ask``."""
+    try:
+        result = Turns(**json.loads(text))
+    except (ValueError, TypeError):
+        raise HostError(f"ends: {_one_line(text) or 'it said nothing'}", call="ends") from None
+    if not result.turns:
+        raise HostError("ends: no byte came back", call="ends")
+    return result
+
+
+def streamed(line: str) -> Streamed:
+    """A line of ``ends sink``."""
+    try:
+        start, end, payload = map(int, line.split())
+    except ValueError:
+        raise HostError(f"ends: {_one_line(line) or 'it said nothing'}", call="ends") from None
+    return Streamed(start, end, payload)
 
 
 def cpu_ticks(stat: str) -> int:

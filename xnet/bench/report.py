@@ -177,14 +177,15 @@ class Report:
         others = [setup for setup in seen if setup not in SETUPS]
         if not others:
             return []
-        rows = [["", *(metric.title for metric in METRICS)]]
+        metrics = [each for each in METRICS if any(self.spread(flavour, setup, each.name) for setup in others)]
+        rows = [["", *(metric.title for metric in metrics)]]
         for setup in ("lab", *others):
             cells = [
-                (self.spread(flavour, setup, each.name), self.ratio(flavour, setup, each.name)) for each in METRICS
+                (self.spread(flavour, setup, each.name), self.ratio(flavour, setup, each.name)) for each in metrics
             ]
             texts = [
                 f"{spread.median:.{metric.digits}f}" + (f" ({ratio.median:.2f}x)" if ratio else "") if spread else "-"
-                for metric, (spread, ratio) in zip(METRICS, cells, strict=True)
+                for metric, (spread, ratio) in zip(metrics, cells, strict=True)
             ]
             rows.append([f"  {setup}", *texts])
         return [f"{flavour}, other ways (and their ratio to the relay)", *_aligned(rows), ""]

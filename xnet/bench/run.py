@@ -1,4 +1,5 @@
-"""The bench itself: all setups up at once, the workloads in rounds that take turns between them."""
+"""The bench itself: all setups of two guests up at once, the workloads in rounds that take turns between them; then
+the setups of many pairs, one number of pairs at a time."""
 
 from __future__ import annotations
 
@@ -7,20 +8,24 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from xnet.bench.lab import lab_setup
 from xnet.bench.metrics import FLAVOURS, WORKLOADS
+from xnet.bench.pairs import SIZES, Streams, streams
+from xnet.bench.programs import Program, either
 from xnet.bench.report import Failure, Report, Sample
 from xnet.bench.setup import Setup
 from xnet.bench.setups import Relay, c_relay, kernel_setup, python_relay, relay_setup
-from xnet.bench.workloads import RUN
+from xnet.bench.workloads import Figures, Workload, workloads
 from xnet.compiled import is_compiled
 from xnet.errors import HostError
 
+Turn = TypeVar("Turn")
 Progress = Callable[[int, int, str], None]
 """Told before each step: steps done, steps in all, what comes now."""
 
@@ -33,7 +38,8 @@ class Options:
     """What to measure: `rounds` of `workloads` of `seconds` each, over `flavours`.
 
     `relay` is ``auto`` (C where there is a compiler, Python else), ``c``, ``python`` or ``both`` (C is the base, Python
-    a column beside it). `variants` are labs that differ from the default one, each a row of its own.
+    a column beside it). `variants` are labs that differ from the default one, each a row of its own. `pairs` are the
+    numbers of pairs of the workload of that name.
     """
 
     rounds: int = 5
@@ -44,6 +50,23 @@ class Options:
     lab: bool = True
     relay: str = "auto"
     variants: tuple[str, ...] = ()
+    pairs: tuple[int, ...] = SIZES
+
+
+@dataclass(slots=True)
+class Steps:
+    """Where the bench is: steps begun, and in all."""
+
+    show: Progress
+    total: int
+    done: int = 0
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Say what comes now, and count it when it has gone."""
+        self.show(self.done, self.total, text)
+        self.done += 1
+        yield
 
 
 def run_bench(options: Options, progress: Progress) -> Report:
@@ -57,10 +80,15 @@ def run_bench(options: Options, progress: Progress) -> Report:
         if compiled is None and options.relay in ("c", "both"):
             raise HostError("bench: no C compiler for the relay: apt install gcc, or --relay python")
         base = compiled or python_relay()
+        ends = stack.enter_context(either("ends"))
         report = Report(environment(base.kind), asdict(options))
         progress(0, 0, "starting the setups")
-        setups = {flavour: list(_setups(stack, options, flavour, base)) for flavour in options.flavours}
-        _rounds(options, setups, report, progress)
+        if set(options.workloads) & set(workloads(ends)):
+            with ExitStack() as up:
+                setups = {flavour: list(_setups(up, options, flavour, base)) for flavour in options.flavours}
+                _rounds(options, setups, workloads(ends), report, progress)
+        if "pairs" in options.workloads:
+            _pairs(options, base, ends, report, progress)
     return report
 
 
@@ -77,26 +105,68 @@ def _setups(stack: ExitStack, options: Options, flavour: str, base: Relay) -> It
         yield stack.enter_context(lab_setup(flavour, variant))
 
 
-def _rounds(options: Options, setups: dict[str, list[Setup]], report: Report, progress: Progress) -> None:
+def _rounds(
+    options: Options, setups: dict[str, list[Setup]], known: dict[str, Workload], report: Report, progress: Progress
+) -> None:
     """Fill the report. Within a round a workload goes through all setups at once; every round starts with another."""
-    total = options.rounds * len(options.workloads) * sum(map(len, setups.values()))
-    done = 0
+    wanted = [workload for workload in options.workloads if workload in known]
+    steps = Steps(progress, options.rounds * len(wanted) * sum(map(len, setups.values())))
     for number in range(1, options.rounds + 1):
-        for flavour, known in setups.items():
-            turn = (number - 1) % len(known)
-            for workload in options.workloads:
-                for setup in known[turn:] + known[:turn]:
-                    progress(done, total, f"round {number}/{options.rounds} {flavour} {workload} {setup.name}")
-                    _measure(report, number, flavour, workload, setup, options.seconds)
-                    done += 1
+        for flavour, all_up in setups.items():
+            for workload in wanted:
+                for setup in _in_turn(all_up, number):
+                    with (
+                        steps.step(f"round {number}/{options.rounds} {flavour} {workload} {setup.name}"),
+                        _told(report, number, flavour, setup.name, workload),
+                    ):
+                        _keep(report, number, flavour, setup, known[workload](setup, options.seconds))
 
 
-def _measure(report: Report, number: int, flavour: str, workload: str, setup: Setup, seconds: int) -> None:
+def _pairs(options: Options, base: Relay, ends: Program, report: Report, progress: Progress) -> None:
+    """The same for many pairs: relay and lab of one size are up at a time, their streams waiting."""
+    steps = Steps(progress, len(options.pairs) * len(options.flavours) * options.rounds * (2 if options.lab else 1))
+    for pairs in options.pairs:
+        for flavour in options.flavours:
+            progress(steps.done, steps.total, f"pairs {pairs} {flavour} starting")
+            with _told(report, 0, flavour, "all", f"{pairs} pairs"), ExitStack() as stack:
+                held = list(_held(stack, options, flavour, base, ends, pairs))
+                for number in range(1, options.rounds + 1):
+                    for each in _in_turn(held, number):
+                        name = each.setup.name
+                        with (
+                            steps.step(f"pairs {pairs} {flavour} round {number}/{options.rounds} {name}"),
+                            _told(report, number, flavour, name, f"{pairs} pairs"),
+                        ):
+                            _keep(report, number, flavour, each.setup, each.run())
+
+
+def _held(
+    stack: ExitStack, options: Options, flavour: str, base: Relay, ends: Program, pairs: int
+) -> Iterator[Streams]:
+    """Relay and lab with so many pairs, and a stream for each; the stack takes them down."""
+    setups = [stack.enter_context(relay_setup(flavour, base, pairs=pairs))]
+    if options.lab:
+        setups.append(stack.enter_context(lab_setup(flavour, pairs=pairs)))
+    for setup in setups:
+        yield stack.enter_context(streams(setup, ends, pairs, options.rounds, max(1.0, options.seconds * 2 / 3)))
+
+
+def _in_turn(all_up: list[Turn], number: int) -> list[Turn]:
+    """The setups in the order of round `number`."""
+    turn = (number - 1) % len(all_up)
+    return all_up[turn:] + all_up[:turn]
+
+
+@contextmanager
+def _told(report: Report, number: int, flavour: str, setup: str, workload: str) -> Iterator[None]:
+    """What fails inside is in the report, and the rest goes on."""
     try:
-        figures = RUN[workload](setup, seconds)
+        yield
     except HostError as error:
-        report.failures.append(Failure(number, flavour, setup.name, workload, str(error)))
-        return
+        report.failures.append(Failure(number, flavour, setup, workload, str(error)))
+
+
+def _keep(report: Report, number: int, flavour: str, setup: Setup, figures: Figures) -> None:
     report.samples += [Sample(number, flavour, setup.name, name, value) for name, value in figures.items()]
 
 

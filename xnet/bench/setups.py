@@ -6,83 +6,62 @@
     relay, xnbu   a: eth0 = TAP -- relay -- TAP vifa -- bridge -- TAP vifb -- relay -- TAP = eth0 :b    (two hops)
     relay, xnbo   a: eth0 = TAP ------------------- relay ------------------- TAP = eth0 :b             (one hop)
 
-The relay is one process for both hops, as a lab's engine is.
+The relay is one process for both hops, as a lab's engine is, and for as many pairs of guests as there are; over vif
+TAPs all of them share the bridge.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from xnet.bench.namespaces import Namespace
-from xnet.bench.setup import ADDRESS, GUESTS, PREFIX_LEN, Setup, Tool, end, wait_connected
-from xnet.errors import HostError
-
-HERE = Path(__file__).parent
+from xnet.bench.programs import Program, compiled, interpreted
+from xnet.bench.setup import PREFIX_LEN, Setup, Tool, address_of, end, guests_of, wait_connected
 
 
 @dataclass(slots=True, frozen=True)
 class NamespaceSetup:
-    """Two guests that are bare namespaces."""
+    """Guests that are bare namespaces."""
 
     name: str
     pid: int | None
     guests: dict[str, Namespace]
 
-    def exec(self, guest: str, argv: Sequence[str]) -> Tool:
+    def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
         """Start `argv` in the guest's network namespace; it dies with this process."""
-        return self.guests[guest].start(argv)
+        return self.guests[guest].start(argv, keep)
 
     def address(self, guest: str) -> str:
         """The guest's IPv4 address."""
-        return ADDRESS[guest]
+        return address_of(guest)
 
 
 @dataclass(slots=True, frozen=True)
 class Relay:
-    """A relay that can be started: `argv` before the fds it joins; `keep`, descriptors it needs to start."""
+    """A relay program: `kind` is ``c`` or ``python``."""
 
     kind: str
-    argv: tuple[str, ...]
-    keep: tuple[int, ...] = ()
+    program: Program
 
     def start(self, fds: Sequence[int]) -> Tool:
         """Join the fds pairwise until the returned process' standard input is closed, at the latest by our end."""
-        return subprocess.Popen(
-            [*self.argv, *map(str, fds)], pass_fds=(*fds, *self.keep), stdin=subprocess.PIPE, text=True
-        )
+        argv, keep = self.program.argv, self.program.keep
+        return subprocess.Popen([*argv, *map(str, fds)], pass_fds=(*fds, *keep), stdin=subprocess.PIPE, text=True)
 
 
 def python_relay() -> Relay:
-    """The relay in Python, run by this interpreter without site packages."""
-    return Relay("python", (sys.executable, "-I", "-S", str(HERE / "relay.py")))
+    """The relay in Python."""
+    return Relay("python", interpreted("relay"))
 
 
 @contextmanager
 def c_relay() -> Iterator[Relay | None]:
-    """The relay in C, compiled now; None if there is no compiler. The program is a deleted file: nothing to clean."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="xnet-bench-") as directory:
-        program = f"{directory}/relay"
-        command = [compiler, "-O2", "-o", program, str(HERE / "relay.c")]
-        built = subprocess.run(command, capture_output=True, text=True, check=False)
-        if built.returncode:
-            raise HostError(f"bench: {' '.join(command)}: {built.stderr.strip()}", call="cc")
-        fd = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield Relay("c", (f"/proc/self/fd/{fd}",), (fd,))
-    finally:
-        os.close(fd)
+    """The relay in C; None if there is no compiler."""
+    with compiled("relay") as program:
+        yield None if program is None else Relay("c", program)
 
 
 @contextmanager
@@ -100,9 +79,9 @@ def kernel_setup() -> Iterator[Setup]:
 
 
 @contextmanager
-def relay_setup(flavour: str, relay: Relay, name: str = "relay") -> Iterator[Setup]:
+def relay_setup(flavour: str, relay: Relay, name: str = "relay", pairs: int = 1) -> Iterator[Setup]:
     """The guests' TAPs joined by a relay: over vif TAPs in a bridge (``xnbu``), or to each other (``xnbo``)."""
-    with _namespaces() as (guests, dom0), ExitStack() as taps:
+    with _namespaces(pairs) as (guests, dom0), ExitStack() as taps:
 
         def tap(space: Namespace, link: str) -> int:
             return taps.enter_context(closing(space.open_tap(link))).fd
@@ -120,19 +99,19 @@ def relay_setup(flavour: str, relay: Relay, name: str = "relay") -> Iterator[Set
         try:
             taps.close()  # the relay's copies are the only ones left: the TAPs end with it
             setup = NamespaceSetup(name, pump.pid, guests)
-            wait_connected(setup)
+            wait_connected(setup, between=guests_of(pairs)[-2:])
             yield setup
         finally:
             end(pump)
 
 
 @contextmanager
-def _namespaces() -> Iterator[tuple[dict[str, Namespace], Namespace]]:
+def _namespaces(pairs: int = 1) -> Iterator[tuple[dict[str, Namespace], Namespace]]:
     """A namespace for each guest and one for dom0."""
     with ExitStack() as stack:
-        guests = {guest: stack.enter_context(closing(Namespace())) for guest in GUESTS}
+        guests = {guest: stack.enter_context(closing(Namespace())) for guest in guests_of(pairs)}
         yield guests, stack.enter_context(closing(Namespace()))
 
 
 def _address(space: Namespace, guest: str) -> None:
-    space.ip(f"address add {ADDRESS[guest]}/{PREFIX_LEN} dev eth0", "link set eth0 up")
+    space.ip(f"address add {address_of(guest)}/{PREFIX_LEN} dev eth0", "link set eth0 up")

@@ -3,6 +3,7 @@
 tcp   ``iperf3`` from a to b, one stream; the receiver's payload per second
 udp   ``iperf3 -u -b 0 -l 64``: as fast as the sender can; what the receiving *application* got counts
 ping  200 echoes 10 ms apart, so that nothing stays awake in between; the median
+rr    one byte there, one byte back, over one TCP connection, again and again (`ends.c`); median, 99th percentile
 
 Beside the first two stands what the process that moves the frames spent, user and system time, over the whole run
 of the tool. Congestion control is always cubic, so that two machines run the same protocol.
@@ -14,15 +15,18 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from xnet.bench.parse import Received, cpu_ticks, iperf3_error, iperf3_received, ping_times_ms
+from xnet.bench.parse import Received, cpu_ticks, iperf3_error, iperf3_received, ping_times_ms, turns
+from xnet.bench.programs import Program
 from xnet.bench.setup import Setup, output, running
 from xnet.errors import HostError
 
 Figures = dict[str, float]
 
 UDP_PAYLOAD = 64
+RR_PORT = "5202"
 PING_INTERVAL_S = 0.01
 SERVER_START_S = 5.0
 GRACE_S = 20.0
@@ -57,15 +61,29 @@ def ping(setup: Setup, seconds: int) -> Figures:
     return {"ping_p50_ms": statistics.median(times)}
 
 
-RUN: dict[str, Callable[[Setup, int], Figures]] = {"tcp": tcp, "udp": udp, "ping": ping}
+def rr(setup: Setup, seconds: int, ends: Program) -> Figures:
+    """Requests and responses of one byte, one at a time, for two thirds of `seconds`: ``rr_p50_us``, ``rr_p99_us``."""
+    with running(setup, "b", [*ends.argv, "echo", RR_PORT], ends.keep):
+        argv = [*ends.argv, "ask", setup.address("b"), RR_PORT, f"{seconds * 2 / 3:g}"]
+        with running(setup, "a", argv, ends.keep) as client:
+            times = turns(output(client, seconds + GRACE_S))
+    return {"rr_p50_us": times.p50_us, "rr_p99_us": times.p99_us}
+
+
+Workload = Callable[[Setup, int], Figures]
+
+
+def workloads(ends: Program) -> dict[str, Workload]:
+    """What runs in a setup of two guests, by name; `ends` is our own program."""
+    return {"tcp": tcp, "udp": udp, "ping": ping, "rr": partial(rr, ends=ends)}
 
 
 def _iperf3(setup: Setup, seconds: int, how: list[str]) -> tuple[Received, float | None]:
     """One iperf3 test: what the server in ``b`` received, and the CPU seconds the pump spent, if there is one."""
     with running(setup, "b", ["iperf3", "-s", "-1", "-J"]) as server:
-        before = _cpu_s(setup.pid)
+        before = cpu_of(setup.pid)
         _client(setup, seconds, ["iperf3", "-c", setup.address("b"), "-t", str(seconds), "-J", *how])
-        after = _cpu_s(setup.pid)
+        after = cpu_of(setup.pid)
         received = iperf3_received(output(server, GRACE_S))
     return received, None if before is None or after is None else after - before
 
@@ -83,7 +101,8 @@ def _client(setup: Setup, seconds: int, argv: list[str]) -> None:
         time.sleep(0.02)
 
 
-def _cpu_s(pid: int | None) -> float | None:
+def cpu_of(pid: int | None) -> float | None:
+    """User and system time a pump has spent so far; None where there is none."""
     if pid is None:
         return None
     try:
