@@ -14,7 +14,8 @@ log=
 # A probe is a command's name or a file's path; behind the colon is the package that brings it.
 run_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool nsenter:util-linux)
 test_tools=("${run_tools[@]}" gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/xen/io/netif.h:libxen-dev
-    xenstore-ls:xenstore-utils dnsmasq:dnsmasq-base busybox:busybox curl:curl)
+    xenstore-ls:xenstore-utils dnsmasq:dnsmasq-base busybox:busybox curl:curl
+    vde_plug2tap:vde2 socat:socat)
 
 say() { printf 'xnet: %s\n' "$*" >&2; }
 

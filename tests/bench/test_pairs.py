@@ -19,7 +19,7 @@ class Loopback:
     """A setup whose guests are this machine."""
 
     name = "loopback"
-    pid = None
+    pids = ()
 
     def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
         return subprocess.Popen(

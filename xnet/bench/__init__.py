@@ -22,6 +22,9 @@ gate.
 **What can go wrong.** A workload that fails is reported as failed and gives no figure; a setup that does not come
 up ends the bench with a `HostError` (one of many pairs only its own rounds).
 
+**Beside others.** `compare` measures the same guests over what one would take instead (`rivals`), in rounds of their
+own.
+
 **Fairness.** Lab and relay use the same TAPs (vnet header, checksum offload, TSO for both families), the same MTU,
 the same congestion control, one process for the whole path, and 64 frames a wake-up, for one pair as for 32. CPU time
 is that process's own, user and system, so softirq work done in its system calls (the bridge, the guest's stack)

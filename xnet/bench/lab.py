@@ -56,9 +56,9 @@ class LabSetup:
     name: str = "lab"
 
     @property
-    def pid(self) -> int:
+    def pids(self) -> tuple[int, ...]:
         """The engine."""
-        return self.engine.pid
+        return (self.engine.pid,)
 
     def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
         """Start `argv` in the guest by ``xnet exec``; `HostError` with the engine's last words if it has ended."""

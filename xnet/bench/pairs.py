@@ -38,11 +38,11 @@ class Streams:
 
     def run(self) -> Figures:
         """Open the next gate: aggregate ``tcp_gbps_N``, and ``tcp_cpu_s_per_gb_N`` of the process between."""
-        before = cpu_of(self.setup.pid)
+        before = cpu_of(self.setup.pids)
         os.close(self.gates.pop(0))
         until = time.monotonic() + self.seconds + GRACE_S
         got = [streamed(_line(sink, until)) for sink in self.sinks]
-        after = cpu_of(self.setup.pid)
+        after = cpu_of(self.setup.pids)
         for source in self.sources:
             _line(source, until)
         return figures(got, None if before is None or after is None else after - before)

@@ -169,7 +169,7 @@ class Report:
                     _verdict(metric, self.ratio(flavour, "lab", metric.name)),
                 ]
             )
-        return [f"{flavour} ({title})", *_aligned(rows), ""]
+        return [f"{flavour} ({title})", *aligned(rows), ""]
 
     def _variants(self, flavour: str) -> list[str]:
         """A row for the default lab and for each that goes another way: every figure, and its ratio to the relay."""
@@ -188,7 +188,7 @@ class Report:
                 for metric, (spread, ratio) in zip(metrics, cells, strict=True)
             ]
             rows.append([f"  {setup}", *texts])
-        return [f"{flavour}, other ways (and their ratio to the relay)", *_aligned(rows), ""]
+        return [f"{flavour}, other ways (and their ratio to the relay)", *aligned(rows), ""]
 
 
 def _verdict(metric: Metric, ratio: Spread | None) -> str:
@@ -200,7 +200,7 @@ def _verdict(metric: Metric, ratio: Spread | None) -> str:
     return f"{wanted} {'reached' if metric.is_reached(ratio.median) else 'MISSED'}"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """Cells in columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

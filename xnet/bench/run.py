@@ -114,10 +114,10 @@ def _rounds(
     for number in range(1, options.rounds + 1):
         for flavour, all_up in setups.items():
             for workload in wanted:
-                for setup in _in_turn(all_up, number):
+                for setup in in_turn(all_up, number):
                     with (
                         steps.step(f"round {number}/{options.rounds} {flavour} {workload} {setup.name}"),
-                        _told(report, number, flavour, setup.name, workload),
+                        told(report.failures, number, flavour, setup.name, workload),
                     ):
                         _keep(report, number, flavour, setup, known[workload](setup, options.seconds))
 
@@ -128,14 +128,14 @@ def _pairs(options: Options, base: Relay, ends: Program, report: Report, progres
     for pairs in options.pairs:
         for flavour in options.flavours:
             progress(steps.done, steps.total, f"pairs {pairs} {flavour} starting")
-            with _told(report, 0, flavour, "all", f"{pairs} pairs"), ExitStack() as stack:
+            with told(report.failures, 0, flavour, "all", f"{pairs} pairs"), ExitStack() as stack:
                 held = list(_held(stack, options, flavour, base, ends, pairs))
                 for number in range(1, options.rounds + 1):
-                    for each in _in_turn(held, number):
+                    for each in in_turn(held, number):
                         name = each.setup.name
                         with (
                             steps.step(f"pairs {pairs} {flavour} round {number}/{options.rounds} {name}"),
-                            _told(report, number, flavour, name, f"{pairs} pairs"),
+                            told(report.failures, number, flavour, name, f"{pairs} pairs"),
                         ):
                             _keep(report, number, flavour, each.setup, each.run())
 
@@ -151,19 +151,19 @@ def _held(
         yield stack.enter_context(streams(setup, ends, pairs, options.rounds, max(1.0, options.seconds * 2 / 3)))
 
 
-def _in_turn(all_up: list[Turn], number: int) -> list[Turn]:
+def in_turn(all_up: list[Turn], number: int) -> list[Turn]:
     """The setups in the order of round `number`."""
     turn = (number - 1) % len(all_up)
     return all_up[turn:] + all_up[:turn]
 
 
 @contextmanager
-def _told(report: Report, number: int, flavour: str, setup: str, workload: str) -> Iterator[None]:
-    """What fails inside is in the report, and the rest goes on."""
+def told(failures: list[Failure], number: int, flavour: str, setup: str, workload: str) -> Iterator[None]:
+    """What fails inside is among the failures, and the rest goes on."""
     try:
         yield
     except HostError as error:
-        report.failures.append(Failure(number, flavour, setup, workload, str(error)))
+        failures.append(Failure(number, flavour, setup, workload, str(error)))
 
 
 def _keep(report: Report, number: int, flavour: str, setup: Setup, figures: Figures) -> None:

@@ -23,8 +23,8 @@ class Setup(Protocol):
         """``kernel``, ``relay`` or ``lab``: the column of the report."""
 
     @property
-    def pid(self) -> int | None:
-        """The process that moves the frames, whose CPU time is counted; None if the kernel does it alone."""
+    def pids(self) -> tuple[int, ...]:
+        """The processes that move the frames, whose CPU time is counted; none if the kernel does it alone."""
 
     def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
         """Start `argv` in `guest`, its output piped, text, errors among it. It must die with this process, and inherit

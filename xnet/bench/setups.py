@@ -27,7 +27,7 @@ class NamespaceSetup:
     """Guests that are bare namespaces."""
 
     name: str
-    pid: int | None
+    pids: tuple[int, ...]
     guests: dict[str, Namespace]
 
     def exec(self, guest: str, argv: Sequence[str], keep: Sequence[int] = ()) -> Tool:
@@ -67,13 +67,13 @@ def c_relay() -> Iterator[Relay | None]:
 @contextmanager
 def kernel_setup() -> Iterator[Setup]:
     """veth pairs into a Linux bridge in a namespace between the guests; the same for both flavours."""
-    with _namespaces() as (guests, dom0):
+    with namespaces() as (guests, dom0):
         dom0.ip("link add xenbr0 type bridge", "link set xenbr0 up")
         for guest, space in guests.items():
             dom0.ip(f"link add veth{guest} type veth peer name eth0 netns {space.path}")
             dom0.ip(f"link set veth{guest} master xenbr0 up")
-            _address(space, guest)
-        setup = NamespaceSetup("kernel", None, guests)
+            give_address(space, guest)
+        setup = NamespaceSetup("kernel", (), guests)
         wait_connected(setup)
         yield setup
 
@@ -81,7 +81,7 @@ def kernel_setup() -> Iterator[Setup]:
 @contextmanager
 def relay_setup(flavour: str, relay: Relay, name: str = "relay", pairs: int = 1) -> Iterator[Setup]:
     """The guests' TAPs joined by a relay: over vif TAPs in a bridge (``xnbu``), or to each other (``xnbo``)."""
-    with _namespaces(pairs) as (guests, dom0), ExitStack() as taps:
+    with namespaces(pairs) as (guests, dom0), ExitStack() as taps:
 
         def tap(space: Namespace, link: str) -> int:
             return taps.enter_context(closing(space.open_tap(link))).fd
@@ -91,14 +91,14 @@ def relay_setup(flavour: str, relay: Relay, name: str = "relay", pairs: int = 1)
             dom0.ip("link add xenbr0 type bridge", "link set xenbr0 up")
         for guest, space in guests.items():
             fds.append(tap(space, "eth0"))
-            _address(space, guest)
+            give_address(space, guest)
             if flavour == "xnbu":
                 fds.append(tap(dom0, f"vif{guest}"))
                 dom0.ip(f"link set vif{guest} master xenbr0 up")
         pump = relay.start(fds)
         try:
             taps.close()  # the relay's copies are the only ones left: the TAPs end with it
-            setup = NamespaceSetup(name, pump.pid, guests)
+            setup = NamespaceSetup(name, (pump.pid,), guests)
             wait_connected(setup, between=guests_of(pairs)[-2:])
             yield setup
         finally:
@@ -106,12 +106,13 @@ def relay_setup(flavour: str, relay: Relay, name: str = "relay", pairs: int = 1)
 
 
 @contextmanager
-def _namespaces(pairs: int = 1) -> Iterator[tuple[dict[str, Namespace], Namespace]]:
+def namespaces(pairs: int = 1) -> Iterator[tuple[dict[str, Namespace], Namespace]]:
     """A namespace for each guest and one for dom0."""
     with ExitStack() as stack:
         guests = {guest: stack.enter_context(closing(Namespace())) for guest in guests_of(pairs)}
         yield guests, stack.enter_context(closing(Namespace()))
 
 
-def _address(space: Namespace, guest: str) -> None:
+def give_address(space: Namespace, guest: str) -> None:
+    """Give the guest's ``eth0`` its address, and set it up."""
     space.ip(f"address add {address_of(guest)}/{PREFIX_LEN} dev eth0", "link set eth0 up")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -81,9 +81,9 @@ def workloads(ends: Program) -> dict[str, Workload]:
 def _iperf3(setup: Setup, seconds: int, how: list[str]) -> tuple[Received, float | None]:
     """One iperf3 test: what the server in ``b`` received, and the CPU seconds the pump spent, if there is one."""
     with running(setup, "b", ["iperf3", "-s", "-1", "-J"]) as server:
-        before = cpu_of(setup.pid)
+        before = cpu_of(setup.pids)
         _client(setup, seconds, ["iperf3", "-c", setup.address("b"), "-t", str(seconds), "-J", *how])
-        after = cpu_of(setup.pid)
+        after = cpu_of(setup.pids)
         received = iperf3_received(output(server, GRACE_S))
     return received, None if before is None or after is None else after - before
 
@@ -101,12 +101,14 @@ def _client(setup: Setup, seconds: int, argv: list[str]) -> None:
         time.sleep(0.02)
 
 
-def cpu_of(pid: int | None) -> float | None:
-    """User and system time a pump has spent so far; None where there is none."""
-    if pid is None:
+def cpu_of(pids: Sequence[int]) -> float | None:
+    """User and system time the processes that move the frames have spent so far; None where there are none."""
+    if not pids:
         return None
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError as gone:
-        raise HostError(f"bench: the pump (process {pid}) is gone: {gone.strerror}") from None
-    return cpu_ticks(stat) / os.sysconf("SC_CLK_TCK")
+    ticks = 0
+    for pid in pids:
+        try:
+            ticks += cpu_ticks(Path(f"/proc/{pid}/stat").read_text())
+        except OSError as gone:
+            raise HostError(f"bench: the pump (process {pid}) is gone: {gone.strerror}") from None
+    return ticks / os.sysconf("SC_CLK_TCK")
