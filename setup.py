@@ -3,7 +3,7 @@
 It is the same source either way, and the tests run both. XNET_PURE=1 leaves the compiler out; so does an editable
 install, in which a compiled module would outlive the edit of its source.
 
-Five modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it: where a
+Six modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it: where a
 few bytes are looked at or moved in each frame, and all that Python adds to it is objects. Where nothing is in doubt
 they take a burst at once; the rules, and what is in doubt, are Python's. Between two guests, side by side in one hour,
 copies, shared memory, system calls and rx slots in C took 17 % off the CPU a byte; frames that are numbers from tx slot
@@ -48,9 +48,6 @@ HOT = {
         "xnet/hv/runqueue.py",
         "xnet/mem/machine.py",
         "xnet/mem/physmap.py",
-        "xnet/ring/back.py",
-        "xnet/ring/front.py",
-        "xnet/ring/shared.py",
     ],
     "xnet_upper": [
         "xnet/engine/edge.py",
@@ -83,6 +80,7 @@ BY_HAND = [
     "xnet/hv/_copier.c",
     "xnet/mem/_view.c",
     "xnet/netif/_slots.c",
+    "xnet/ring/_ring.c",
 ]
 """What is C already."""
 

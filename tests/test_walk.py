@@ -89,7 +89,7 @@ def test_the_twelve_steps(stage: Stage) -> None:
     front.stage()
     fresh = [entry for ref, entry in stage.granted(one).items() if ref >= front.tx_refs]
     assert fresh == [(GTF_permit_access | GTF_readonly, 0, mfn) for mfn in frames]
-    slots = [bytes(front.tx_ring.shared.read(i, 1)) for i in range(4)]
+    slots = [bytes(front.tx_ring.read(i, 1)) for i in range(4)]
     _, offset, flags, first_id, size = TX_REQUEST.unpack(slots[0])
     assert (offset, flags, size) == (0, 1 | 2 | 4 | 8, len(FRAME)), "the first carries the whole length"
     assert EXTRA_GSO.unpack_from(slots[1]) == (1, 0, MSS, 1, 0, 0)
@@ -132,7 +132,7 @@ def test_the_twelve_steps(stage: Stage) -> None:
     stage.turn()
     assert seen == ["link", "delivered"]
     # 7. answered, every slot: the id of each request, NULL for the extra; the guest has been notified
-    answers = [TX_RESPONSE.unpack_from(front.tx_ring.shared.read(i, 1)) for i in range(4)]
+    answers = [TX_RESPONSE.unpack_from(front.tx_ring.read(i, 1)) for i in range(4)]
     assert answers[0] == (first_id, 0)
     assert answers[1][1] == 1
     assert answers[2:] == [(first_id + 1, 0), (first_id + 2, 0)]
@@ -146,7 +146,7 @@ def test_the_twelve_steps(stage: Stage) -> None:
     assert one.hub.sent == [(WORD, FRAME)]
 
     # 11. copied into the pages the other guest posted, an extra second
-    rx_slots = [bytes(rear.rx_ring.shared.read(i, 1)) for i in range(4)]
+    rx_slots = [bytes(rear.rx_ring.read(i, 1)) for i in range(4)]
     assert RX_RESPONSE.unpack(rx_slots[0]) == (0, 0, 1 | 2 | 4 | 8, 4096)
     assert EXTRA_GSO.unpack(rx_slots[1]) == (1, 0, MSS, 1, 0, 0)
     assert [RX_RESPONSE.unpack(slot) for slot in rx_slots[2:]] == [(2, 0, 4, 4096), (3, 0, 0, len(FRAME) - 8192)]
@@ -208,7 +208,7 @@ def test_step_11_a_failed_copy_is_an_error_in_that_response(stage: Stage) -> Non
     domain.window[domain.grant_table_pfn * 4096 + queue.rx_refs * 8] |= GTF_readonly
     stage.one.wire.send(FRAME[:60])
     stage.turn()
-    _, _, _, status = RX_RESPONSE.unpack(queue.rx_ring.shared.read(0, 1))
+    _, _, _, status = RX_RESPONSE.unpack(queue.rx_ring.read(0, 1))
     assert status < 0
     stage.world.step()
     assert stage.two.wire.received == []

@@ -332,7 +332,7 @@ def test_a_backend_that_answers_what_nobody_asked_is_broken(world: World, change
     vif = world.vif(world.guest("a", 4096), control=True)
     control = vif.netfront.control
     assert control is not None
-    page = control.ring.shared
+    page = control.ring
     slots = world.host.hypervisor.domains[1].window[control.addr : control.addr + PAGE_SIZE]
     count = 7
     assert page.indices[RSP_PROD] == count

@@ -47,7 +47,7 @@ def test_a_key_may_vanish_between_any_two_steps(world: World, key: str, steps: i
 def test_a_rogue_on_one_queue_disables_all_of_its_vif(world: World, index: int) -> None:
     one, two = world.pair()
     vif = world.vif(world.guest("rogue", 2048), queues=2)
-    ring = vif.netfront.queues[index].tx_ring.shared
+    ring = vif.netfront.queues[index].tx_ring
     ring.indices[REQ_PROD] = 5000
     vif.guest.domain.send(vif.netfront.queues[index].tx_port)
     world.step()

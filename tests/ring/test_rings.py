@@ -2,22 +2,32 @@
 
 The model is what the ring is for: a queue of requests that are each in one hand at a time (the front's, the ring's,
 the back's, the ring's again), and two sleepers who must be woken when there is something for them.
+
+The ends are those that this xnet runs, and in the model also those that say the rules, each with each.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import product
 from random import Random
 from struct import Struct
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from xnet.abi.xen.ring import MASK32, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
-from xnet.ring import BackRing, FrontRing, RingError
+from xnet.ring import BackRing, FrontRing, RingError, back, front
 
 STARTS = [0, 0x7FFFFFF0, 0xFFFFFFF0]
 SLOT_SIZE, ENTRIES = 12, 256
@@ -25,16 +35,18 @@ SLOT = Struct("<III")  # marker (request or response), serial number, its comple
 REQUEST, RESPONSE = 0x11111111, 0x22222222
 
 
-def new_ring(start: int) -> tuple[FrontRing, BackRing, memoryview]:
+def new_ring(
+    start: int, front_type: type[FrontRing] = FrontRing, back_type: type[BackRing] = BackRing
+) -> tuple[FrontRing, BackRing, memoryview]:
     """Both ends over one page whose indices all begin at `start`."""
     page = memoryview(bytearray(b"\xa5" * 4096))
-    front = FrontRing(page, SLOT_SIZE, attach=start)
-    front.shared.init()
+    front = front_type(page, SLOT_SIZE, attach=start)
+    front.init()
     for index in (REQ_PROD, RSP_PROD):
         front.indices[index] = start
     for index in (REQ_EVENT, RSP_EVENT):
         front.indices[index] = (start + 1) & MASK32
-    return front, BackRing(page, SLOT_SIZE, attach=start), page
+    return front, back_type(page, SLOT_SIZE, attach=start), page
 
 
 def written(marker: int, serials: list[int]) -> bytes:
@@ -44,9 +56,11 @@ def written(marker: int, serials: list[int]) -> bytes:
 class Ring(RuleBasedStateMachine):
     """Front and back take turns; `awake` says who is running, the others sleep until they are woken."""
 
+    ends: tuple[type[FrontRing], type[BackRing]] = (FrontRing, BackRing)
+
     @initialize(start=st.sampled_from(STARTS))
     def begin(self, start: int) -> None:
-        self.front, self.back, self.page = new_ring(start)
+        self.front, self.back, self.page = new_ring(start, *self.ends)
         self.serial = 0
         self.unpushed: list[int] = []
         self.published: deque[int] = deque()
@@ -77,8 +91,8 @@ class Ring(RuleBasedStateMachine):
     def consume(self, count: int) -> None:
         available = self.back.unconsumed_requests()
         assert available == len(self.published)
-        count = min(count, available)
         data = self.back.peek_requests(count)
+        count = min(count, available)
         self.back.consume(count)
         serials = [self.published.popleft() for _ in range(count)]
         assert data == written(REQUEST, serials)
@@ -109,6 +123,33 @@ class Ring(RuleBasedStateMachine):
         count = min(count, available)
         data = self.front.take_responses(count)
         assert data == written(RESPONSE, [self.answered.popleft() for _ in range(count)])
+
+    @precondition(lambda self: self.back_awake)
+    @rule()
+    def consume_all_or_sleep(self) -> None:
+        data = self.back.next_requests()
+        assert data == written(REQUEST, [*self.published])
+        self.back.consume(len(self.published))
+        self.back_awake = bool(data)
+        self.taken += self.published
+        self.published.clear()
+
+    @precondition(lambda self: self.back_awake)
+    @rule()
+    def answer_all(self) -> None:
+        woken = self.back.push_responses(written(RESPONSE, self.taken))
+        self.answered += self.answered_unpushed + self.taken
+        self.answered_unpushed.clear()
+        self.taken.clear()
+        self.front_awake |= woken
+
+    @precondition(lambda self: self.front_awake)
+    @rule()
+    def take_all_or_sleep(self) -> None:
+        data = self.front.next_responses()
+        assert data == written(RESPONSE, [*self.answered])
+        self.front_awake = bool(data)
+        self.answered.clear()
 
     @precondition(lambda self: self.front_awake)
     @rule()
@@ -169,10 +210,22 @@ class Ring(RuleBasedStateMachine):
         assert bytes(self.page[64 + ENTRIES * SLOT_SIZE :]) == b"\xa5" * (4096 - 64 - ENTRIES * SLOT_SIZE)
 
 
-TestRing = Ring.TestCase
-TestRing.settings = settings(
-    max_examples=25, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+FRONTS = {kind.__module__: kind for kind in (FrontRing, front.FrontRing)}
+BACKS = {kind.__module__: kind for kind in (BackRing, back.BackRing)}
+
+
+@pytest.mark.parametrize("ends", [*product(FRONTS, BACKS)], ids="-".join)
+def test_nothing_is_lost_doubled_or_forgotten(ends: tuple[str, str]) -> None:
+    class These(Ring):
+        """Two ends, each in C or in Python."""
+
+    These.ends = FRONTS[ends[0]], BACKS[ends[1]]
+    run_state_machine_as_test(
+        These,
+        settings=settings(
+            max_examples=25, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
 
 
 @pytest.mark.parametrize("start", STARTS)

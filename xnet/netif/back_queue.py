@@ -94,13 +94,11 @@ class BackQueue(Client):
     def on_tx(self) -> None:  # hot
         """The frontend pushed tx requests."""
         ring = self.tx_ring
-        available = ring.unconsumed_requests() or ring.final_check_requests()
-        while available:
+        while data := ring.next_requests():
             if not self.link.room():
                 return  # the link says when it has room: link_ready
-            if not self.tx_burst(available):
+            if not self.tx_burst(data):
                 return  # out of credit: its timer goes on
-            available = ring.final_check_requests()
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""
@@ -111,10 +109,10 @@ class BackQueue(Client):
         """The link, once without room, has it again."""
         guarded(self.on_tx, self.fail)()
 
-    def tx_burst(self, available: int) -> bool:  # hot
-        """Take up to TX_BURST whole packets, as many as the staging memory holds; False when there is no credit."""
-        ring, fetcher = self.tx_ring, self.fetcher
-        data = ring.peek_requests(available)
+    def tx_burst(self, data: bytes) -> bool:  # hot
+        """Take up to TX_BURST whole packets off these slots, as many as the staging memory holds; False when there is
+        no credit."""
+        fetcher = self.fetcher
         if self.credit is not None:
             data = self.credit.afford(data, TX_BURST)
             if not data:
@@ -128,7 +126,7 @@ class BackQueue(Client):
             fetcher.fetch(packets, chain.frames)
             if [packet for packet in packets if needs_repair(packet.word)]:
                 chain = repaired(chain, self.arena, self.counters)
-        ring.consume(slots)
+        self.tx_ring.consume(slots)
         if self.credit is not None:
             self.credit.charge(slots)
         self.counters.tx_slots += slots
@@ -168,9 +166,7 @@ class BackQueue(Client):
 
     def respond(self, answers: bytes) -> None:  # hot
         """A response for every request, in ring order."""
-        ring = self.tx_ring
-        ring.add_responses(answers)
-        if ring.push_responses():
+        if self.tx_ring.push_responses(answers):
             self.xen.send(self.tx_port)
             self.counters.tx_notified += 1
         else:
@@ -190,7 +186,7 @@ class BackQueue(Client):
         ring = self.rx_ring
         try:
             if not self.waiting:
-                room = ring.unconsumed_requests() or ring.final_check_requests()
+                room = ring.final_check_requests()
                 if room:
                     return room
         except RingError as error:
@@ -246,9 +242,7 @@ class BackQueue(Client):
         """Deliver as many frames as the guest has buffers for; how many. -1 if they are `lent` (parts are still in
         another guest) and something failed: nothing has happened then."""
         ring = self.rx_ring
-        available = ring.unconsumed_requests()
-        most = MOST_SLOTS * len(frames)
-        requests = ring.peek_requests(min(available, most))
+        requests = ring.peek_requests(MOST_SLOTS * len(frames))
         deliverer = self.deliverer
         answers, slots, done, size = deliverer.burst(frames, requests)
         if done:
@@ -261,18 +255,17 @@ class BackQueue(Client):
         if done < len(frames):
             if deliverer.dry():
                 self.counters.count("rx_no_pages")
-            ring.want_requests(available - slots + 1)
+            ring.want_requests(ring.unconsumed_requests() + 1)
         return done
 
     def publish(self, answers: bytes, slots: int, frames: int, size: int) -> None:  # hot
         """Answer rx requests, all slots of a frame at once; wake the guest if it asked for it."""
         ring, counters = self.rx_ring, self.counters
         ring.consume(slots)
-        ring.add_responses(answers)
         counters.rx_packets += frames
         counters.rx_bytes += size
         counters.rx_slots += slots
-        if ring.push_responses():
+        if ring.push_responses(answers):
             self.xen.send(self.rx_port)
             counters.rx_notified += 1
         else:
@@ -366,8 +359,8 @@ class BackQueue(Client):
             self.waiting.clear()
         self.deliverer.close()
         self.halt()
-        self.tx_ring.shared.release()
-        self.rx_ring.shared.release()
+        self.tx_ring.release()
+        self.rx_ring.release()
 
     def drop(self, name: str, count: int) -> None:
         """Count frames that will never arrive."""

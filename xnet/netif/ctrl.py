@@ -83,14 +83,13 @@ class BackControl:
     def on_event(self) -> None:
         """The guest pushed requests. RingError."""
         ring, told = self.ring, self.hashing.told
-        while count := ring.unconsumed_requests() or ring.final_check_requests():
-            data = ring.peek_requests(count)
-            ring.consume(count)
-            ring.add_responses(b"".join(map(self.answer, range(0, len(data), CTRL_SLOT_SIZE), [data] * count)))
+        while data := ring.next_requests():
+            ring.consume(len(data) // CTRL_SLOT_SIZE)
+            answers = [self.answer(at, data) for at in range(0, len(data), CTRL_SLOT_SIZE)]
             if self.hashing.told is not told:
                 told = not told
                 self.changed()
-            if ring.push_responses():
+            if ring.push_responses(b"".join(answers)):
                 self.xen.send(self.port)
 
     def answer(self, at: int, data: bytes) -> bytes:

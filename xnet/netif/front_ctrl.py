@@ -75,7 +75,7 @@ class FrontControl:
         self.data = self.addr + PAGE_SIZE
         """Where key or mapping are put."""
         self.ring = FrontRing(xen.window[self.addr : self.addr + PAGE_SIZE], CTRL_SLOT_SIZE)
-        self.ring.shared.init()
+        self.ring.init()
         ring_grant = xen.prepare_grants(backend, self.addr, 1, readonly=False)
         self.data_grant = xen.prepare_grants(backend, self.data, 1, readonly=True)
         self.grants = ring_grant + self.data_grant
@@ -136,7 +136,7 @@ class FrontControl:
     def on_event(self) -> None:
         """The backend answered. BadRing, RingError."""
         ring = self.ring
-        while ring.unconsumed_responses() or ring.final_check_responses():
+        while ring.final_check_responses():
             self.answered(*CTRL_RESPONSE.unpack_from(ring.take_responses(1)))
 
     def answered(self, ident: int, kind: int, status: int, data: int) -> None:
@@ -161,5 +161,5 @@ class FrontControl:
 
     def close(self) -> None:
         """Give back pages and references; the port is the device's to close."""
-        self.ring.shared.release()
+        self.ring.release()
         give_back(self.xen, self.counters, self.addr, self.refs, self.grants)

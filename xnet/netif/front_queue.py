@@ -91,8 +91,8 @@ class FrontQueue(Sink):
         self.memory = window = xen.window
         self.tx_ring = FrontRing(window[self.addr : self.addr + PAGE_SIZE], TX_SLOT_SIZE)
         self.rx_ring = FrontRing(window[self.addr + PAGE_SIZE : self.addr + 2 * PAGE_SIZE], RX_SLOT_SIZE)
-        self.tx_ring.shared.init()
-        self.rx_ring.shared.init()
+        self.tx_ring.init()
+        self.rx_ring.init()
         self.ring_grants = xen.prepare_grants(backend, self.addr, 2, readonly=False)
         xen.grant(self.refs, self.ring_grants)
         # rx: page k, id k, reference rx_refs + k
@@ -245,10 +245,8 @@ class FrontQueue(Sink):
     def on_tx(self) -> None:  # hot: 2 us a burst
         """The backend answered tx requests: their grants end, their pages are free."""
         ring = self.tx_ring
-        count = ring.unconsumed_responses() or ring.final_check_responses()
-        while count:
-            self.reap(ring.take_responses(count))
-            count = ring.final_check_responses()
+        while data := ring.next_responses():
+            self.reap(data)
         if not self.in_flight and not self.unsent:
             self.tx_head, self.tx_clear = 0, TX_PAGES  # the pages used last are the ones in the cache
         self.device.link_ready()
@@ -348,14 +346,12 @@ class FrontQueue(Sink):
     def on_rx(self) -> None:  # hot: 3 us a burst, 1 a frame
         """The backend filled rx buffers: end their grants, hand the frames to the device, post the buffers again."""
         ring = self.rx_ring
-        count = ring.unconsumed_responses() or ring.final_check_responses()
-        while count:
-            first = ring.rsp_cons & (RING_SLOTS - 1)
-            data = ring.take_responses(count)
+        while data := ring.next_responses():
+            count = len(data) // RX_SLOT_SIZE
+            first = (ring.rsp_cons - count) & (RING_SLOTS - 1)
             self.end_rx(first, count)
             self.receive(data, first, count)
             self.post()
-            count = ring.final_check_responses()
 
     def receive(self, data: bytes, first: int, count: int) -> None:  # hot
         """Frames out of response slots."""
@@ -387,8 +383,8 @@ class FrontQueue(Sink):
 
     def close(self) -> None:
         """Give back pages and references. What the backend still holds stays granted, and is lost to us."""
-        self.tx_ring.shared.release()
-        self.rx_ring.shared.release()
+        self.tx_ring.release()
+        self.rx_ring.release()
         give_back(self.xen, self.counters, self.addr, self.refs, self.ring_grants)
         self.give_back_rx()
         give_back(self.xen, self.counters, self.tx_addr, self.tx_refs, self.tx_grants)

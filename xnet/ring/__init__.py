@@ -2,7 +2,8 @@
 
 One page, two ends, four free-running 32-bit indices (layout in `xnet.abi.xen.ring`). The front writes requests and
 publishes them by req_prod; the back copies them out, answers in the same slots and publishes by rsp_prod. `FrontRing`
-and `BackRing` are mirror images and use the public header's words.
+and `BackRing` are mirror images and use the public header's words; `front` and `back` say their rules, `ring` has them
+in C where that was compiled.
 
 Who owns a slot. The front from rsp_cons + nr_ents back to req_prod; the back from there on until it publishes the
 response. A response overwrites the request of its slot, so slots are copied out before they are judged or answered
@@ -17,8 +18,7 @@ What can go wrong. The other end may write any index. An impossible distance rai
 that device. Nothing here trusts a slot's content.
 """
 
-from xnet.ring.back import BackRing
-from xnet.ring.front import FrontRing
-from xnet.ring.shared import RingError, SharedRing
+from xnet.ring.ring import BackRing, FrontRing
+from xnet.ring.shared import RingError
 
-__all__ = ["BackRing", "FrontRing", "RingError", "SharedRing"]
+__all__ = ["BackRing", "FrontRing", "RingError"]

@@ -1,4 +1,7 @@
-"""The back's end: consumes requests, produces responses. Source: public/io/ring.h, the BACK half."""
+"""The back's end: consumes requests, produces responses. Source: public/io/ring.h, the BACK half.
+
+Here are the rules; what runs is `_ring.c`, where it was compiled.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,13 @@ from xnet.abi.xen.ring import MASK32, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xnet.ring.shared import Barrier, RingError, SharedRing
 
 
-class BackRing:
+class BackRing(SharedRing):
     """Back end over `page`. `attach` starts at an index (BACK_RING_ATTACH), a restarted backend's at rsp_prod."""
 
-    __slots__ = ("barrier", "indices", "nr_ents", "req_cons", "rsp_prod", "rsp_prod_pvt", "shared")
+    __slots__ = ("req_cons", "rsp_prod", "rsp_prod_pvt")
 
     def __init__(self, page: memoryview, slot_size: int, *, attach: int = 0, barrier: Barrier = None) -> None:
-        self.shared = SharedRing(page, slot_size)
-        self.barrier = barrier
-        self.indices = self.shared.indices
-        self.nr_ents = self.shared.nr_ents
+        super().__init__(page, slot_size, barrier)
         self.rsp_prod_pvt = self.req_cons = attach & MASK32
         self.rsp_prod = self.rsp_prod_pvt
         """What we published last: the word in the page is ours, but not only we can write it."""
@@ -23,55 +23,34 @@ class BackRing:
     @classmethod
     def attach_at_rsp_prod(cls, page: memoryview, slot_size: int) -> BackRing:
         """Go on where the responses in the page end, as Linux's netback connects. RingError on an absurd page."""
-        indices = page[:16].cast("I")
-        start, pending = indices[RSP_PROD], (indices[REQ_PROD] - indices[RSP_PROD]) & MASK32
-        indices.release()
-        ring = cls(page, slot_size, attach=start)
-        if pending > ring.nr_ents:
-            ring.shared.release()
-            raise RingError("request producer past the ring", pending)
+        ring = cls(page, slot_size)
+        ring.rsp_prod = ring.rsp_prod_pvt = ring.req_cons = ring.indices[RSP_PROD]
+        try:
+            ring.unconsumed_requests()
+        except RingError:
+            ring.release()
+            raise
         return ring
 
-    def unconsumed_requests(self) -> int:  # hot
+    def unconsumed_requests(self) -> int:
         """Requests published and not yet taken. RingError when there cannot be as many.
 
         Never more than have room to be answered (ring.h, RING_HAS_UNCONSUMED_REQUESTS).
         """
-        req_cons = self.req_cons
         produced = (self.indices[REQ_PROD] - self.rsp_prod_pvt) & MASK32
-        taken = (req_cons - self.rsp_prod_pvt) & MASK32
+        taken = (self.req_cons - self.rsp_prod_pvt) & MASK32
         if produced > self.nr_ents or produced < taken:
             raise RingError("request producer past the ring", produced)
         return produced - taken
 
-    def peek_requests(self, count: int) -> bytes:  # hot
-        """Private copies of the next `count` request slots, which stay unconsumed."""
-        return self.shared.read(self.req_cons, count)
-
-    def consume(self, count: int) -> None:
-        """Take `count` requests; each is owed a response."""
-        self.req_cons = (self.req_cons + count) & MASK32
-
-    def add_responses(self, data: bytes) -> None:  # hot
-        """Fill slots with ready responses (whole slots, padding zero), not yet published."""
-        shared = self.shared
-        shared.write(self.rsp_prod_pvt, data)
-        self.rsp_prod_pvt = (self.rsp_prod_pvt + len(data) // shared.slot_size) & MASK32
-
-    def push_responses(self) -> bool:  # hot: 0.4 us
-        """Publish what was added; True if the front asked to be woken (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY)."""
-        indices = self.indices
-        old, new = self.rsp_prod, self.rsp_prod_pvt
-        indices[RSP_PROD] = self.rsp_prod = new
-        if self.barrier is not None:
-            self.barrier()  # responses visible before we look at what the front waits for
-        return (new - indices[RSP_EVENT]) & MASK32 < (new - old) & MASK32
-
     def final_check_requests(self) -> int:
-        """Before sleeping, all that was there taken: ask to be woken, then look once more. 0: nothing to do.
+        """As `unconsumed_requests`, but before sleeping: if there are none, ask to be woken and look once more.
 
-        RING_FINAL_CHECK_FOR_REQUESTS but for its first look.
+        0: nothing to do. RING_FINAL_CHECK_FOR_REQUESTS.
         """
+        count = self.unconsumed_requests()
+        if count:
+            return count
         self.want_requests(1)
         return self.unconsumed_requests()
 
@@ -80,3 +59,29 @@ class BackRing:
         self.indices[REQ_EVENT] = (self.req_cons + count) & MASK32
         if self.barrier is not None:
             self.barrier()  # the wish is visible before the next look, or a wake-up is lost
+
+    def peek_requests(self, most: int) -> bytes:
+        """Private copies of the next request slots, `most` if there are as many; they stay unconsumed. RingError."""
+        return self.read(self.req_cons, min(most, self.unconsumed_requests()))
+
+    def next_requests(self) -> bytes:
+        """Copies of all that `final_check_requests` finds, which stay unconsumed; empty: nothing to do. RingError."""
+        return self.read(self.req_cons, self.final_check_requests())
+
+    def consume(self, count: int) -> None:
+        """Take `count` requests; each is owed a response."""
+        self.req_cons = (self.req_cons + count) & MASK32
+
+    def add_responses(self, data: bytes) -> None:
+        """Fill slots with ready responses (whole slots, padding zero), not yet published."""
+        self.rsp_prod_pvt = self.write(self.rsp_prod_pvt, data)
+
+    def push_responses(self, data: bytes = b"") -> bool:
+        """Add these and publish all; True if the front asked to be woken (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY)."""
+        self.add_responses(data)
+        indices = self.indices
+        old, new = self.rsp_prod, self.rsp_prod_pvt
+        indices[RSP_PROD] = self.rsp_prod = new
+        if self.barrier is not None:
+            self.barrier()  # responses visible before we look at what the front waits for
+        return (new - indices[RSP_EVENT]) & MASK32 < (new - old) & MASK32

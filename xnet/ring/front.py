@@ -1,4 +1,7 @@
-"""The front's end: produces requests, consumes responses. Source: public/io/ring.h, the FRONT half."""
+"""The front's end: produces requests, consumes responses. Source: public/io/ring.h, the FRONT half.
+
+Here are the rules; what runs is `_ring.c`, where it was compiled.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,13 @@ from xnet.abi.xen.ring import MASK32, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD
 from xnet.ring.shared import Barrier, RingError, SharedRing
 
 
-class FrontRing:
-    """Front end over `page`. A new ring wants `shared.init()`; `attach` starts at an index (FRONT_RING_ATTACH)."""
+class FrontRing(SharedRing):
+    """Front end over `page`. A new ring wants `init()`; `attach` starts at an index (FRONT_RING_ATTACH)."""
 
-    __slots__ = ("barrier", "indices", "nr_ents", "req_prod", "req_prod_pvt", "rsp_cons", "shared")
+    __slots__ = ("req_prod", "req_prod_pvt", "rsp_cons")
 
     def __init__(self, page: memoryview, slot_size: int, *, attach: int = 0, barrier: Barrier = None) -> None:
-        self.shared = SharedRing(page, slot_size)
-        self.barrier = barrier
-        self.indices = self.shared.indices
-        self.nr_ents = self.shared.nr_ents
+        super().__init__(page, slot_size, barrier)
         self.req_prod_pvt = self.rsp_cons = attach & MASK32
         self.req_prod = self.req_prod_pvt
         """What we published last: the word in the page is ours, but not only we can write it."""
@@ -24,17 +24,15 @@ class FrontRing:
         """Request slots that may be filled now (RING_FREE_REQUESTS); 0: full."""
         return self.nr_ents - ((self.req_prod_pvt - self.rsp_cons) & MASK32)
 
-    def add_requests(self, data: bytes) -> None:  # hot: 0.5 us
+    def add_requests(self, data: bytes) -> None:
         """Fill slots with ready requests, not yet published. The caller looked at `free_requests`."""
-        shared = self.shared
-        shared.write(self.req_prod_pvt, data)
-        self.req_prod_pvt = (self.req_prod_pvt + len(data) // shared.slot_size) & MASK32
+        self.req_prod_pvt = self.write(self.req_prod_pvt, data)
 
     def unpushed(self) -> bool:
         """Whether anything was added that is not published."""
         return self.req_prod_pvt != self.req_prod
 
-    def push_requests(self) -> bool:  # hot: 0.4 us
+    def push_requests(self) -> bool:
         """Publish what was added; True if the back asked to be woken (RING_PUSH_REQUESTS_AND_CHECK_NOTIFY)."""
         indices = self.indices
         old, new = self.req_prod, self.req_prod_pvt
@@ -43,25 +41,32 @@ class FrontRing:
             self.barrier()  # requests visible before we look at what the back waits for
         return (new - indices[REQ_EVENT]) & MASK32 < (new - old) & MASK32
 
-    def unconsumed_responses(self) -> int:  # hot
+    def unconsumed_responses(self) -> int:
         """Responses published and not yet taken. RingError when the back claims more than were asked for."""
         count = (self.indices[RSP_PROD] - self.rsp_cons) & MASK32
         if count > (self.req_prod_pvt - self.rsp_cons) & MASK32:
             raise RingError("response producer past the requests", count)
         return count
 
-    def take_responses(self, count: int) -> bytes:  # hot
-        """Private copies of the next `count` response slots; they are consumed."""
-        data = self.shared.read(self.rsp_cons, count)
-        self.rsp_cons = (self.rsp_cons + count) & MASK32
-        return data
-
     def final_check_responses(self) -> int:
-        """Before sleeping, all that was there taken: ask to be woken, then look once more. 0: nothing to do.
+        """As `unconsumed_responses`, but before sleeping: if there are none, ask to be woken and look once more.
 
-        RING_FINAL_CHECK_FOR_RESPONSES but for its first look.
+        0: nothing to do. RING_FINAL_CHECK_FOR_RESPONSES.
         """
+        count = self.unconsumed_responses()
+        if count:
+            return count
         self.indices[RSP_EVENT] = (self.rsp_cons + 1) & MASK32
         if self.barrier is not None:
             self.barrier()  # the wish is visible before the last look, or a wake-up is lost
         return self.unconsumed_responses()
+
+    def take_responses(self, count: int) -> bytes:
+        """Private copies of the next `count` response slots, which the caller knows are there; they are consumed."""
+        data = self.read(self.rsp_cons, count)
+        self.rsp_cons = (self.rsp_cons + count) & MASK32
+        return data
+
+    def next_responses(self) -> bytes:
+        """Take all that `final_check_responses` finds; empty: nothing to do. RingError."""
+        return self.take_responses(self.final_check_responses())
