@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
+from time import perf_counter
 
 import pytest
 
@@ -80,8 +81,9 @@ class Buffers(Sink):
 
 
 def turn_of(steps: Callable[[], object] = lambda: None) -> Turn:
-    """A turn whose machine does `steps` once a time."""
+    """A turn whose machine does `steps` once a time, and is never busy."""
     turn = Turn(asyncio.get_running_loop())
+    turn.busy_s = 0.0
 
     def step(_: int) -> int:
         steps()
@@ -139,6 +141,22 @@ async def test_a_lone_frame_after_a_pause_is_published_without_asking_for_anothe
     pump.stream_s = ALWAYS
     pump.on_readable()
     assert [len(burst) for burst in sink.published] == [1, 3], "what comes at once is a stream"
+    pump.close()
+
+
+async def test_while_others_are_busy_a_rare_visitor_is_read_to_the_end(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = wire
+    sink, turn = Buffers(8), turn_of()
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn)
+    pump.stream_s = 0.0
+    turn.busy_s, turn.left_at = ALWAYS, perf_counter()
+    for i in range(4):
+        theirs.send(PLAIN + plain(60 + i))
+    pump.on_readable()
+    assert [len(burst) for burst in sink.published] == [4]
+    assert turn.asked is None, "nobody's answer is looked for"
     pump.close()
 
 

@@ -7,8 +7,8 @@ that becomes a chain for the link's client.
 A burst ends at EAGAIN, after BURST frames, or when the sink has no room. Then the sink publishes it and the run queue
 is drained within the same callback (`turn`), so that a frame walks through the whole machine without waiting for
 another pass of the event loop. A sink without room takes the reader off the loop, and `link_ready` puts it back: the
-namespace's kernel queues and drops meanwhile, as on a real host. A frame after a pause is read alone; behind it comes
-the pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
+namespace's kernel queues and drops meanwhile, as on a real host. While all pumps rest, a frame is read alone; behind it
+comes the pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
 
 Writes: a TAP takes frames as long as it is up. What it refuses is dropped and counted by cause; only EAGAIN is kept,
 one chain at most (`held`), and `room` is 0 until it is gone. No writer stays registered: a TAP is always writable.
@@ -103,21 +103,25 @@ class Pump(Client):
         """Frames wait. Behind a lone one, whoever was next the last time is asked at once: an echo is there already,
         and the loop is dear to wake. One that had nothing is not asked again."""
         turn, pump = self.turn, self
-        before = turn.asked
-        if before is not None and perf_counter() - before.left_at < ANSWER_S:
+        before, now = turn.asked, perf_counter()
+        if before is not None and now - before.left_at < ANSWER_S:
             before.follower = self
-        self.read()
+        self.read(self.burst(now, turn.left_at))
         for _ in range(HOPS):
             turn.asked = pump if pump.alone else None
             follower = pump.follower
             if not pump.alone or follower is None:
                 return
-            if not follower.reading or not follower.read():
+            if not follower.reading or not follower.read(follower.burst(perf_counter(), 0.0)):
                 pump.follower = None
                 return
             pump = follower
 
-    def read(self) -> int:  # hot: budget 6 us a frame, system call included
+    def burst(self, now: float, busy_at: float) -> int:
+        """Frames to read: a lone one while all rest is likely to be alone, and the loop says so if it is not."""
+        return BURST if now - self.left_at < self.stream_s or now - busy_at < self.turn.busy_s else 1
+
+    def read(self, burst: int) -> int:  # hot: budget 6 us a frame, system call included
         """Read a burst, publish it, let the machine run: how many frames."""
         self.alone = False
         sink, header, take = self.sink, self.header, receive
@@ -128,8 +132,6 @@ class Pump(Client):
         turn.held = True
         done = 0
         fresh = False
-        # a lone frame after a pause is likely to be alone: do not ask for another, the loop will say if there is one
-        burst = BURST if perf_counter() - self.left_at < self.stream_s else 1
         try:
             while done < burst:
                 room = sink.reserve()
@@ -160,7 +162,7 @@ class Pump(Client):
             self.read_frames += done
             sink.flush()
             turn()
-            self.left_at = perf_counter()
+            self.left_at = turn.left_at = perf_counter()
         self.alone = done == burst == 1
         return done
 

@@ -19,17 +19,23 @@ BUDGET: Final = 256
 ROUNDS: Final = 64
 """Rounds of them before the event loop has its turn."""
 
+BUSY_S: Final = 0.0001
+"""So shortly after a burst the machine is busy: whoever has frames now is one of many, and has his turn more rarely."""
+
 
 class Turn:
     """Call it to run the queue until it is empty, or long enough. `held`: somebody will."""
 
-    __slots__ = ("asked", "held", "loop", "scheduled", "step")
+    __slots__ = ("asked", "busy_s", "held", "left_at", "loop", "scheduled", "step")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.held = False
         self.asked: Pump | None = None
         """Whose lone frame was the last thing that came in."""
+        self.left_at = 0.0
+        """When the last burst was over, whosever it was."""
+        self.busy_s = BUSY_S
         self.scheduled = False
         self.step: Callable[[int], int] = lambda budget: 0
         """`RunQueue.step`: less than the budget when nobody waits any more."""
