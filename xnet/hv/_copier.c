@@ -228,6 +228,8 @@ typedef struct {
     PyObject *tables; /* dict of Table by domid: the living */
     Piece *pieces;    /* of the batch at hand */
     Py_ssize_t room;
+    const Table *peer; /* of the batch at hand: who was looked up last, and under which domid */
+    int64_t peer_domid;
 } Copier;
 
 static PyObject *copier_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -269,7 +271,7 @@ typedef struct {
     int gref;
 } Side;
 
-static Side side_of(const Copier *self, const Table *caller, int64_t first, int64_t domid, int gref, int write)
+static Side side_of(Copier *self, const Table *caller, int64_t first, int64_t domid, int gref, int write)
 {
     Side side = {NULL, first, GTF_permit_access | (uint32_t)caller->domid << 16, write ? 0 : GTF_readonly, gref};
 
@@ -279,43 +281,59 @@ static Side side_of(const Copier *self, const Table *caller, int64_t first, int6
     } else if (domid == caller->domid) {
         side.table = caller;
     } else {
-        PyObject *key = PyLong_FromLongLong(domid); /* small ones are not made anew */
+        if (!self->peer || self->peer_domid != domid) {
+            PyObject *key = PyLong_FromLongLong(domid); /* small ones are not made anew */
 
-        if (key) {
-            side.table = (const Table *)PyDict_GetItem(self->tables, key);
-            Py_DECREF(key);
+            self->peer = key ? (const Table *)PyDict_GetItem(self->tables, key) : NULL;
+            self->peer_domid = domid;
+            Py_XDECREF(key);
         }
+        side.table = self->peer;
     }
     return side;
 }
 
-/* Where its page i is; NULL if anything is in doubt. */
-static inline uint8_t *page_of(const Copier *self, const Side *side, int64_t i)
+/* The frame an entry names, if it lets the caller in; past all of them if not. */
+static inline uint32_t granted(uint64_t entry, const Side *side)
+{
+    return ((uint32_t)entry & ~side->ignore) == side->want ? entry >> 32 : UINT32_MAX;
+}
+
+/* The machine frames under its pages: whether nothing about them is in doubt. */
+static int frames_of(const Copier *self, const Side *side, int pages, uint32_t *mfns)
 {
     const Table *table = side->table;
-    int64_t at = side->first + i;
-    uint64_t mfn;
+    const uint16_t *owner = self->owner.buf;
+    uint64_t nframes = (uint64_t)self->owner.len >> 1;
+    int64_t at = side->first, known = side->gref ? table->nframes * FRAME_ENTRIES : table->pages.len >> 2;
 
-    if (side->gref) {
-        const uint64_t *entries;
-        uint64_t entry;
-
-        if (at < 0 || at >= table->nframes * FRAME_ENTRIES || table->pinned[at])
-            return NULL;
-        entries = (const uint64_t *)((uint8_t *)self->memory.buf +
-                                     ((uint64_t)table->frames[at / FRAME_ENTRIES] << PAGE_SHIFT));
-        entry = entries[at % FRAME_ENTRIES];
-        if (((uint32_t)entry & ~side->ignore) != side->want)
-            return NULL;
-        mfn = entry >> 32;
+    if (at < 0 || at > known - pages)
+        return 0;
+    if (!side->gref) {
+        memcpy(mfns, (const uint32_t *)table->pages.buf + at, pages * sizeof(*mfns));
+    } else if (memchr(table->pinned + at, 1, pages)) {
+        return 0;
     } else {
-        if (at < 0 || at >= table->pages.len >> 2)
-            return NULL;
-        mfn = ((const uint32_t *)table->pages.buf)[at];
+        for (int i = 0; i < pages;) {
+            const uint64_t *entries = (const uint64_t *)((const uint8_t *)self->memory.buf +
+                                                         ((uint64_t)table->frames[at / FRAME_ENTRIES] << PAGE_SHIFT));
+            int64_t first = at % FRAME_ENTRIES, last = first + (pages - i);
+
+            if (last > FRAME_ENTRIES)
+                last = FRAME_ENTRIES;
+            for (at += last - first; first < last; first++)
+                mfns[i++] = granted(entries[first], side);
+        }
     }
-    if (mfn >= (uint64_t)self->owner.len >> 1 || ((const uint16_t *)self->owner.buf)[mfn] != table->domid)
-        return NULL;
-    return (uint8_t *)self->memory.buf + (mfn << PAGE_SHIFT);
+    for (int i = 0; i < pages; i++)
+        if (mfns[i] >= nframes || owner[mfns[i]] != table->domid)
+            return 0;
+    return 1;
+}
+
+static inline uint8_t *frame_at(const Copier *self, uint32_t mfn)
+{
+    return (uint8_t *)self->memory.buf + ((uint64_t)mfn << PAGE_SHIFT);
 }
 
 /* One more piece, or a longer last one: unless it would read what that one wrote. */
@@ -349,6 +367,7 @@ static int resolve(Copier *self, const Table *caller, const CopyOp *op, Py_ssize
     int64_t length = op->length, src_offset = op->src_offset, dst_offset = op->dst_offset;
     Side src = side_of(self, caller, op->src, op->src_domid, op->flags & GNTCOPY_source_gref, 0);
     Side dst = side_of(self, caller, op->dst, op->dst_domid, op->flags & GNTCOPY_dest_gref, 1);
+    uint32_t from[MAX_RUN], to[MAX_RUN];
     int pages = 1;
 
     if (!src.table || !dst.table || length <= 0 || (uint64_t)op->src > UINT32_MAX || (uint64_t)op->dst > UINT32_MAX)
@@ -362,14 +381,22 @@ static int resolve(Copier *self, const Table *caller, const CopyOp *op, Py_ssize
                dst_offset > PAGE_SIZE - length) {
         return 0;
     }
-    for (int i = 0; i < pages; i++) {
-        int64_t size = length < PAGE_SIZE ? length : PAGE_SIZE;
-        const uint8_t *from = page_of(self, &src, i);
-        uint8_t *to = page_of(self, &dst, i);
+    if (!frames_of(self, &src, pages, from) || !frames_of(self, &dst, pages, to))
+        return 0;
+    for (int first = 0, i; first < pages; first = i) {
+        int64_t size = PAGE_SIZE;
 
-        if (!from || !to)
-            return 0;
-        if (add_piece(self, count, to + dst_offset, from + src_offset, size))
+        /* neighbours on both sides are one, unless a page would be read that was written just before */
+        for (i = first + 1; i < pages && from[i] == from[i - 1] + 1 && to[i] == to[i - 1] + 1; i++)
+            size += PAGE_SIZE;
+        if (to[first] > from[first] && to[first] < from[first] + (i - first)) {
+            i = first + 1;
+            size = PAGE_SIZE;
+        }
+        if (size > length)
+            size = length;
+        if (add_piece(self, count, frame_at(self, to[first]) + dst_offset, frame_at(self, from[first]) + src_offset,
+                      size))
             return -1;
         length -= size;
     }
@@ -389,6 +416,7 @@ static PyObject *copier_copy(Copier *self, PyObject *const *args, Py_ssize_t nar
     }
     caller = (Table *)args[0];
     ops = args[1];
+    self->peer = NULL;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(ops); i++) {
         PyObject *op = PyList_GET_ITEM(ops, i);
         int pages;

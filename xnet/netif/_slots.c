@@ -252,7 +252,7 @@ typedef struct {
 /* The packet that begins here, if it is plainly right: whether. */
 static int plain_packet(const tx_slot *slot, Py_ssize_t left, Packet *packet)
 {
-    int flags = slot->request.flags, later = 0;
+    int flags = slot->request.flags;
 
     *packet = (Packet){slot->request.gref, slot->request.offset, slot->request.size, 1, 0, flags & DATA_VALIDATED};
     if (flags & NETTXF_csum_blank)
@@ -266,33 +266,33 @@ static int plain_packet(const tx_slot *slot, Py_ssize_t left, Packet *packet)
         packet->slots = 2;
         packet->extras = 1;
     }
-    while (flags & MORE_DATA) {
-        const tx_slot *next = slot + packet->slots;
-        int32_t rest = packet->length - (++later << PAGE_SHIFT);
+    if (flags & MORE_DATA) {
+        const tx_slot *next = slot + packet->slots, *end = slot + left;
+        uint32_t gref = packet->gref;
+        int32_t rest = packet->length;
 
-        if (packet->slots >= left || later > XEN_NETIF_NR_SLOTS_MIN || rest <= 0)
-            return 0;
-        flags = next->request.flags;
-        if (next->request.gref != packet->gref + later || next->request.offset ||
-            next->request.size != (rest > PAGE_SIZE ? PAGE_SIZE : rest))
-            return 0;
-        packet->slots++;
+        if (packet->offset || end - next > XEN_NETIF_NR_SLOTS_MIN)
+            end = next + (packet->offset ? 0 : XEN_NETIF_NR_SLOTS_MIN);
+        for (; flags & MORE_DATA; next++) {
+            rest -= PAGE_SIZE;
+            if (next >= end || rest <= 0 || next->request.gref != ++gref || next->request.offset ||
+                next->request.size != (rest > PAGE_SIZE ? PAGE_SIZE : rest))
+                return 0;
+            flags = next->request.flags;
+        }
+        packet->slots = next - slot;
+        return rest <= PAGE_SIZE;
     }
-    if (later)
-        return !packet->offset && packet->length <= (later + 1) << PAGE_SHIFT;
     return packet->length >= ETH_HLEN && packet->offset + packet->length <= PAGE_SIZE;
 }
 
 /* What its slots are answered. */
 static void answer_packet(const tx_slot *slot, const Packet *packet, tx_slot *answers)
 {
-    memset(answers, 0, packet->slots * sizeof(*answers));
-    for (int i = 0; i < packet->slots; i++) {
-        if (i == 1 && packet->extras)
-            answers[i].response.status = XEN_NETIF_RSP_NULL;
-        else
-            answers[i].response.id = slot[i].request.id;
-    }
+    for (int i = 0; i < packet->slots; i++)
+        answers[i] = (tx_slot){.response = {slot[i].request.id, 0, {0, 0}}};
+    if (packet->extras)
+        answers[1] = (tx_slot){.response = {0, XEN_NETIF_RSP_NULL, {0, 0}}};
 }
 
 /* The frame it is when it lies at `addr`, and the copy that brings it there. */
@@ -360,7 +360,7 @@ static PyObject *gather_burst(Gather *self, PyObject *const *args, Py_ssize_t na
 static int plain_frame(const rx_slot *slot, Py_ssize_t left, int64_t base, int64_t at, Frames *frames)
 {
     int flags = slot->response.flags, more = MORE_DATA, last = XEN_NETIF_NR_SLOTS_MIN - 1, i = 0;
-    int64_t word = 0, addr = 0, size = 0, total = 0;
+    int64_t word = 0, addr = -1, size = 0, total = 0;
 
     if (flags & NETRXF_csum_blank)
         word = CSUM_BLANK | DATA_VALIDATED;
@@ -376,29 +376,30 @@ static int plain_frame(const rx_slot *slot, Py_ssize_t left, int64_t base, int64
     }
     if (api->add(frames, word, 0))
         return -1;
-    for (; more; i++) {
-        const rx_slot *now = slot + i;
-        int64_t place = base + (((at + i) & (RING_SLOTS - 1)) << PAGE_SHIFT);
-        int32_t filled;
+    for (const rx_slot *now = slot, *end = slot + (left <= last ? left : last + 1); more; now++) {
+        int32_t offset, filled;
+        int64_t place;
 
-        if (i == 1 && flags & EXTRA_INFO)
-            continue;
-        if (i >= left || i > last)
+        if (now == slot + 1 && flags & EXTRA_INFO)
+            now++;
+        if (now >= end)
             return 0;
-        place += now->response.offset;
+        offset = now->response.offset;
         filled = now->response.status;
-        if (filled < (i ? 1 : ETH_HLEN) || now->response.offset + filled > PAGE_SIZE)
-            return 0;
-        if (size && place != addr + size) {
-            if (api->add_piece(frames, addr, size, DOMID_SELF, 0))
-                return -1;
-            size = 0;
-        }
-        if (!size)
-            addr = place;
-        size += filled;
-        total += filled;
         more = now->response.flags & MORE_DATA;
+        if (filled < (now == slot ? ETH_HLEN : 1) || offset + filled > PAGE_SIZE)
+            return 0;
+        place = base + (((at + (now - slot)) & (RING_SLOTS - 1)) << PAGE_SHIFT) + offset;
+        i = now - slot + 1;
+        if (place == addr + size) {
+            size += filled;
+        } else {
+            if (size && api->add_piece(frames, addr, size, DOMID_SELF, 0))
+                return -1;
+            addr = place;
+            size = filled;
+        }
+        total += filled;
     }
     if (total > XEN_NETIF_MAX_TX_SIZE)
         return 0;
@@ -464,30 +465,24 @@ static PyObject *scatter_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 /* What the slots of a frame say. */
 static void answer(const Frame *frame, const rx_request *requests, rx_slot *slots)
 {
-    Py_ssize_t left = frame->length;
-    int gso = frame->word & GSO_TYPE_MASK ? 1 : 0;
+    int32_t left = frame->length;
+    int gso = frame->word & GSO_TYPE_MASK ? 1 : 0, flags = gso ? EXTRA_INFO : 0;
 
-    for (Py_ssize_t i = 0, count = slots_of(frame->word, frame->length); i < count; i++) {
-        rx_slot *slot = slots + i;
-
-        memset(slot, 0, sizeof(*slot));
-        if (i == 1 && gso) {
-            set_gso(&slot->extra, frame->word);
-            continue;
+    if (frame->word & CSUM_BLANK)
+        flags |= NETRXF_csum_blank | NETRXF_data_validated;
+    else if (frame->word & DATA_VALIDATED)
+        flags |= NETRXF_data_validated;
+    for (; left > PAGE_SIZE; left -= PAGE_SIZE) {
+        *slots++ = (rx_slot){.response = {(requests++)->id, 0, flags | MORE_DATA, PAGE_SIZE}};
+        if (flags & EXTRA_INFO) {
+            set_gso(&(slots++)->extra, frame->word);
+            requests++;
         }
-        slot->response.id = requests[i].id;
-        slot->response.status = left < PAGE_SIZE ? left : PAGE_SIZE;
-        left -= slot->response.status;
-        slot->response.flags = left ? MORE_DATA : 0;
-        if (!i) {
-            if (frame->word & CSUM_BLANK)
-                slot->response.flags |= NETRXF_csum_blank | NETRXF_data_validated;
-            else if (frame->word & DATA_VALIDATED)
-                slot->response.flags |= NETRXF_data_validated;
-            if (gso)
-                slot->response.flags |= EXTRA_INFO;
-        }
+        flags = 0;
     }
+    *slots++ = (rx_slot){.response = {requests->id, 0, flags, left}};
+    if (flags & EXTRA_INFO)
+        set_gso(&slots->extra, frame->word);
 }
 
 /* The copy at hand: one op, or neighbours on both sides as one. */
@@ -547,6 +542,17 @@ static int copies(const Scatter *self, const Frames *frames, const Frame *frame,
             addr += size;
             left -= size;
             filled += size;
+            if (run.src_offset || run.dst_offset || run.length & (PAGE_SIZE - 1))
+                continue;
+            /* whole pages behind it, and its end: the references tell where the neighbours end */
+            for (slot = (filled >> PAGE_SHIFT) + gso, dst = run.dst + (run.length >> PAGE_SHIFT);
+                 left > 0 && slot < count && requests[slot].gref == dst; slot++, dst++) {
+                size = left < PAGE_SIZE ? left : PAGE_SIZE;
+                run.length += size;
+                addr += size;
+                left -= size;
+                filled += size;
+            }
         }
     }
     return emit(self, &run, ops);
