@@ -78,6 +78,7 @@ BY_HAND = [
     "xnet/engine/_iov.c",
     "xnet/frame/_frames.c",
     "xnet/hv/_copier.c",
+    "xnet/hv/_events.c",
     "xnet/mem/_view.c",
     "xnet/netif/_slots.c",
     "xnet/ring/_ring.c",

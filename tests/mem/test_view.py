@@ -74,6 +74,23 @@ def test_what_is_written_may_be_any_bytes() -> None:
     assert memory[:5] == b"bcde\x04"
 
 
+@given(at=st.integers(-2, 18), size=st.integers(0, 18), wrong=st.none() | st.integers(0, 17))
+def test_clear_takes_only_the_very_bytes_it_is_told(at: int, size: int, wrong: int | None) -> None:
+    view, memory = made("Q")
+    before = bytes(memory)
+    if not 0 <= at <= 16 - size:
+        with pytest.raises(ValueError):
+            view.clear(at, bytes(size))
+        assert memory == before
+        return
+    data = bytearray(memory[at : at + size])
+    if wrong is not None and wrong < size:
+        data[wrong] ^= 0x80
+    same = data == memory[at : at + size]
+    assert view.clear(at, memoryview(data)) is same
+    assert memory == (before[:at] + bytes(size) + before[at + size :] if same else before)
+
+
 def test_release_lets_the_memory_go() -> None:
     view, memory = made()
     with pytest.raises(BufferError):

@@ -20,9 +20,6 @@ from xnet.abi.xen import PAGE_SHIFT, PAGE_SIZE
 from xnet.abi.xen.event_channel import (
     EVTCHN_2L_NR_CHANNELS,
     EVTCHN_MASK,
-    EVTCHN_PENDING,
-    EVTCHN_PENDING_SEL,
-    EVTCHN_UPCALL_PENDING,
 )
 from xnet.abi.xen.grant_table import (
     GNTTAB_NR_RESERVED_ENTRIES,
@@ -41,9 +38,10 @@ from xnet.abi.xen.grant_table import (
 )
 from xnet.errors import HypercallError
 from xnet.hv.api import Capabilities, CopyOp, Mapping, Xen
+from xnet.hv.events import Inbox
 from xnet.hv.grantops import GrantOps
 from xnet.hv.grants import GrantTable
-from xnet.hv.ports import BITMAP, Ports, PortTable
+from xnet.hv.ports import Ports, PortTable
 from xnet.mem import NO_FRAME, Machine, Physmap, Pool
 from xnet.mem.machine import runs_of
 from xnet.mem.view import View
@@ -109,8 +107,6 @@ class Domain(Xen):
         self._mapped: dict[int, int] = {}
         self._grefs = Pool(GNTTAB_NR_RESERVED_ENTRIES, 0)
         self._entries = View(self.window[:0])
-        self._words = self._entries
-        """The entries again, a word each: the flags are its low bits."""
         self._handlers: dict[int, Callable[[], None]] = {}
         self.deferred: list[tuple[int, int, bytes]] = []
 
@@ -119,10 +115,7 @@ class Domain(Xen):
         self._port_table = ports
         info = self.shared_info_pfn << PAGE_SHIFT
         self._info = self.window[info : info + PAGE_SIZE]
-        self._sel = View(self._info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8].cast("Q"))
-        self._pending = View(self._info[EVTCHN_PENDING : EVTCHN_PENDING + BITMAP].cast("Q"))
-        self._upcall = View(self._info[EVTCHN_UPCALL_PENDING : EVTCHN_UPCALL_PENDING + 1])
-        self._mask = View(self._info[EVTCHN_MASK : EVTCHN_MASK + BITMAP].cast("Q"))
+        self._inbox = Inbox(self._info)
         self._grow(1)
         if self.domid != 0:
             self.console_addr = self.alloc_pages(1)
@@ -217,18 +210,12 @@ class Domain(Xen):
 
     def end_grant(self, first: int, entries: bytes | memoryview) -> bool:  # hot: <= 0.4 us
         """See `api.Xen`."""
-        words = self._words
-        if len(entries) == ENTRY and 0 <= first < len(words):  # a lone one by its word: bytes are dearer
-            if words[first] & IN_USE:
-                return False
-            words[first] = 0
-            return True
         start, size = first * ENTRY, len(entries)
-        now = self._entries.read(start, size)
-        if now != entries:  # in use, or no longer what we wrote: look at the status bits
-            flags = memoryview(now).cast("H")[::4]
-            if any(flag & IN_USE for flag in flags):
-                return False
+        if self._entries.clear(start, entries):
+            return True
+        flags = memoryview(self._entries.read(start, size)).cast("H")[::4]  # in use, or no longer what we wrote
+        if any(flag & IN_USE for flag in flags):
+            return False
         self._entries.write(start, bytes(size))
         return True
 
@@ -329,43 +316,24 @@ class Domain(Xen):
         self._ports.unmask(self._port_table, port)
 
     def upcall(self) -> int:  # hot: <= 0.8 us + the handlers
-        """Take the pending events that are not masked, lowest port first, and call their handlers: how many.
-
-        The pending bit goes before the handler is called, so news that comes meanwhile is a new event.
-        """
+        """Take the pending events that are not masked, lowest port first, and call their handlers: how many."""
         if self.state is not DomainState.RUNNING:
             return 0
-        sel, pending, mask, handlers = self._sel, self._pending, self._mask, self._handlers
+        inbox, handlers = self._inbox, self._handlers
         self.upcalls += 1
-        self._upcall[0] = 0
-        selected = sel[0]
-        sel[0] = 0
         done = 0
-        while selected:
-            word = (selected & -selected).bit_length() - 1
-            selected &= selected - 1
-            now = pending[word]
-            todo = ready = now & ~mask[word]
-            while todo:
-                bit = todo & -todo
-                todo ^= bit
-                if not ready & bit:
-                    continue  # a handler before this one closed or masked it
-                now ^= bit
-                pending[word] = now
-                done += 1
-                handler = handlers.get((word << 6) + bit.bit_length() - 1)
-                if handler is None:
-                    continue
+        port = inbox.first()
+        while port >= 0:
+            done += 1
+            handler = handlers.get(port)
+            if handler is not None:
                 try:
                     handler()
                 except Exception as error:
                     self._hypervisor.report(self.domid, error)
                 if self.state is not DomainState.RUNNING:
-                    return done
-                if todo:
-                    now = pending[word]
-                    ready = now & ~mask[word]
+                    break
+            port = inbox.next()
         return done
 
     def console(self, text: str, *, limited: bool = False) -> None:
@@ -383,8 +351,6 @@ class Domain(Xen):
         """Have a bigger grant table, and its new references to hand out."""
         self._hypervisor.setup_table(self, nr_frames)
         start = self.grant_table_pfn << PAGE_SHIFT
-        entries_view = self.window[start : start + (nr_frames << PAGE_SHIFT)]
-        self._entries = View(entries_view)
-        self._words = View(entries_view.cast("Q"))
+        self._entries = View(self.window[start : start + (nr_frames << PAGE_SHIFT)])
         entries = nr_frames * GRANT_ENTRIES_PER_FRAME
         self._grefs.grow(entries - GNTTAB_NR_RESERVED_ENTRIES - self._grefs.size)

@@ -8,8 +8,8 @@ States of a port (xen/common/event_channel.c)::
        |                         |_______________________|                                    |
        |_____________________________________close____________________________________________|
 
-Pending and mask bits live in the domain's shared_info page (layout: `xnet.abi.xen.event_channel`). They are reached
-byte by byte: the words are little-endian, so bit p of the array is bit p & 7 of byte p >> 3, and small ints are cheap.
+Pending and mask bits live in the domain's shared_info page (layout: `xnet.abi.xen.event_channel`; who sets and takes
+them: `events`). The words are little-endian, so bit p of the array is bit p & 7 of byte p >> 3.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from xnet.abi.xen.event_channel import (
     EVTCHNSTAT_unbound,
 )
 from xnet.errors import HypercallError
+from xnet.hv.events import COALESCED, HELD, NEWS, Target
 from xnet.hv.runqueue import RunQueue, Vcpu
-from xnet.mem.view import View
 
 MAX_PORTS: Final = 1023
 """Highest port of a domain unless told otherwise (libxl's max_event_channels)."""
@@ -56,28 +56,14 @@ class PortStatus:
     remote_port: int = 0
 
 
-class Target:
-    """The far end of a port, ready for `send`: where its bits are."""
-
-    __slots__ = ("bit", "byte", "sel_bit", "sel_byte", "table")
-
-    def __init__(self, table: PortTable, port: int) -> None:
-        self.table = table
-        self.byte = port >> 3
-        self.bit = 1 << (port & 7)
-        self.sel_byte = port >> 9
-        self.sel_bit = 1 << (port >> 6 & 7)
-
-
 class PortTable:
     """One domain's ports. `info` is its shared_info page as the hypervisor sees it."""
 
     def __init__(self, domid: int, info: memoryview, vcpu: Vcpu, max_port: int = MAX_PORTS) -> None:
         self.domid = domid
-        self.pending = View(info[EVTCHN_PENDING : EVTCHN_PENDING + BITMAP])
-        self.mask = View(info[EVTCHN_MASK : EVTCHN_MASK + BITMAP])
-        self.sel = View(info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8])
-        self.upcall = View(info[EVTCHN_UPCALL_PENDING : EVTCHN_UPCALL_PENDING + 1])
+        self.info = info
+        self.pending = info[EVTCHN_PENDING : EVTCHN_PENDING + BITMAP]
+        self.mask = info[EVTCHN_MASK : EVTCHN_MASK + BITMAP]
         self.vcpu = vcpu
         self.max_port = max_port
         self.ports: dict[int, Port] = {}
@@ -95,7 +81,7 @@ class PortTable:
 
     def target(self, port: int) -> Target:
         """This domain's `port` as the far end of somebody's send."""
-        return Target(self, port)
+        return Target(self, self.info, port)
 
     def clear_pending(self, port: int) -> None:
         self.pending[port >> 3] &= ~(1 << (port & 7))
@@ -137,27 +123,25 @@ class Ports:
                 return
             raise HypercallError("EINVAL", f"d{table.domid}: send on closed port {port}")
         table.sent += 1
-        far, byte, bit = target.table, target.byte, target.bit
-        bits = far.pending[byte]
-        if bits & bit:
+        said = target.set_pending()
+        if said == NEWS:
+            far: PortTable = target.table
+            self._runqueue.add(far.vcpu)
+        elif said == COALESCED:
             table.coalesced += 1
-            return
-        far.pending[byte] = bits | bit
-        if far.mask[byte] & bit:
+        elif said == HELD:
             table.held += 1
-            return
-        self._select(target)
 
     def unmask(self, table: PortTable, port: int) -> None:
         """Clear the mask bit; a held event goes through. HypercallError EINVAL."""
         if port not in table.ports:
             raise HypercallError("EINVAL", f"d{table.domid}: unmask of closed port {port}")
-        target = table.target(port)
-        if not table.mask[target.byte] & target.bit:
+        byte, bit = port >> 3, 1 << (port & 7)
+        if not table.mask[byte] & bit:
             return
-        table.mask[target.byte] &= ~target.bit
-        if table.pending[target.byte] & target.bit:
-            self._select(target)
+        table.mask[byte] &= ~bit
+        if table.pending[byte] & bit and table.target(port).select():
+            self._runqueue.add(table.vcpu)
 
     def close(self, domid: int, port: int) -> None:
         """Close; the far end waits for `domid` again. HypercallError EINVAL, ESRCH."""
@@ -175,9 +159,8 @@ class Ports:
     def select_all(self, domid: int) -> None:
         """Have a domain look at every word of its pending bits: it may have been stopped in the middle of a look."""
         table = self._table(domid)
-        for byte in range(len(table.sel)):
-            table.sel[byte] = 0xFF
-        table.upcall[0] = 1
+        table.info[EVTCHN_PENDING_SEL : EVTCHN_PENDING_SEL + 8] = b"\xff" * 8
+        table.info[EVTCHN_UPCALL_PENDING] = 1
         self._runqueue.add(table.vcpu)
 
     def status(self, domid: int, port: int) -> PortStatus:
@@ -198,20 +181,8 @@ class Ports:
 
     def _raise(self, table: PortTable, port: int) -> None:
         """Make one of the domain's own ports pending."""
-        target = table.target(port)
-        table.pending[target.byte] |= target.bit
-        if not table.mask[target.byte] & target.bit:
-            self._select(target)
-
-    def _select(self, target: Target) -> None:  # hot
-        """The port is pending and not masked: have its domain look, unless it has yet to (evtchn_2l_set_pending)."""
-        table, byte, bit = target.table, target.sel_byte, target.sel_bit
-        bits = table.sel[byte]
-        if bits & bit:
-            return
-        table.sel[byte] = bits | bit
-        table.upcall[0] = 1
-        self._runqueue.add(table.vcpu)
+        if table.target(port).set_pending() == NEWS:
+            self._runqueue.add(table.vcpu)
 
     def _table(self, domid: int) -> PortTable:
         table = self.tables.get(domid)

@@ -149,28 +149,50 @@ static PyObject *view_read(View *self, PyObject *const *args, Py_ssize_t nargs)
     return from ? PyBytes_FromStringAndSize(from, size) : NULL;
 }
 
-static PyObject *view_write(View *self, PyObject *const *args, Py_ssize_t nargs)
+/* The place that `write` and `clear` are told of, and the bytes, to be released; NULL with an exception. */
+static char *place_of(View *self, PyObject *const *args, Py_ssize_t nargs, Py_buffer *data)
 {
-    Py_buffer data;
     Py_ssize_t at;
-    char *to;
+    char *found;
 
     if (nargs != 2) {
-        PyErr_SetString(PyExc_TypeError, "View.write(at, data)");
+        PyErr_SetString(PyExc_TypeError, "View: a place and bytes");
         return NULL;
     }
     at = PyLong_AsSsize_t(args[0]);
-    if (at == -1 && PyErr_Occurred())
+    if ((at == -1 && PyErr_Occurred()) || PyObject_GetBuffer(args[1], data, PyBUF_SIMPLE))
         return NULL;
-    if (PyObject_GetBuffer(args[1], &data, PyBUF_SIMPLE))
-        return NULL;
-    to = bytes_at(self, at, data.len);
-    if (to)
-        memmove(to, data.buf, data.len);
-    PyBuffer_Release(&data);
+    found = bytes_at(self, at, data->len);
+    if (!found)
+        PyBuffer_Release(data);
+    return found;
+}
+
+static PyObject *view_write(View *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer data;
+    char *to = place_of(self, args, nargs, &data);
+
     if (!to)
         return NULL;
+    memmove(to, data.buf, data.len);
+    PyBuffer_Release(&data);
     Py_RETURN_NONE;
+}
+
+static PyObject *view_clear(View *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer data;
+    char *at = place_of(self, args, nargs, &data);
+    int same;
+
+    if (!at)
+        return NULL;
+    same = !memcmp(at, data.buf, data.len);
+    if (same)
+        memset(at, 0, data.len);
+    PyBuffer_Release(&data);
+    return PyBool_FromLong(same);
 }
 
 static PyMappingMethods view_mapping = {
@@ -182,6 +204,7 @@ static PyMappingMethods view_mapping = {
 static PyMethodDef view_methods[] = {
     {"read", (PyCFunction)(void (*)(void))view_read, METH_FASTCALL, "A copy of `size` bytes from byte `at` on."},
     {"write", (PyCFunction)(void (*)(void))view_write, METH_FASTCALL, "Put bytes there from byte `at` on."},
+    {"clear", (PyCFunction)(void (*)(void))view_clear, METH_FASTCALL, "Zeros where these bytes are; whether they were."},
     {"release", (PyCFunction)view_release, METH_NOARGS, "Let go of the memory. Twice is allowed."},
     {NULL},
 };
