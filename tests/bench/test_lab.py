@@ -15,7 +15,10 @@ from xnet.errors import HostError
 
 @pytest.mark.parametrize(
     ("flavour", "switch", "plug"),
-    [("xnbu", {"bridge": [{"name": "xenbr0"}]}, "bridge"), ("xnbo", {"etherstub": [{"name": "stub0"}]}, "link")],
+    [
+        ("xnbu", {"bridge": [{"name": "xenbr0"}]}, "bridge"),
+        ("xnbo", {"etherstub": [{"name": "stub0", "mtu": 1500}]}, "link"),
+    ],
 )
 def test_a_lab_is_two_guests_on_the_switch_of_its_flavour(flavour: str, switch: dict[str, object], plug: str) -> None:
     file = tomllib.loads(lab_file("bench-1", flavour))

@@ -22,6 +22,8 @@ gate.
 **What can go wrong.** A workload that fails is reported as failed and gives no figure; a setup that does not come
 up ends the bench with a `HostError` (one of many pairs only its own rounds).
 
+**Then and now.** `check` compares a run's ratios with those of one that was kept, and tells noise apart.
+
 **Beside others.** `compare` measures the same guests over what one would take instead (`rivals`), in rounds of their
 own.
 

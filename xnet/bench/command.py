@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import click
 
+from xnet.bench.check import FIGURES, Check, check, kept_of, load
 from xnet.bench.compare import run_compare
 from xnet.bench.lab import VARIANTS
 from xnet.bench.metrics import FLAVOURS, QUICK, WORKLOADS
+from xnet.bench.report import Report
 from xnet.bench.run import Options, Progress, run_bench
 from xnet.errors import XnetError
 
@@ -58,6 +63,15 @@ def some_of(words: Sequence[str], default: Sequence[str]) -> Callable[..., tuple
     "--quick", is_flag=True, help=f"{QUICK_ROUNDS} rounds of {QUICK_SECONDS} s, no pairs: under a minute, and rough."
 )
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON, every sample included.")
+@click.option(
+    "--check",
+    "checked",
+    is_flag=False,
+    flag_value=str(FIGURES),
+    metavar="[FILE]",
+    help="Compare with kept figures, those that came with xnet if no FILE is named.",
+)
+@click.option("--keep", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Keep the figures here.")
 @click.pass_context
 def bench(
     context: click.Context,
@@ -71,6 +85,8 @@ def bench(
     no_lab: bool,
     quick: bool,
     as_json: bool,
+    checked: str | None,
+    keep: Path | None,
 ) -> None:
     """Measure what the emulated Xen path costs.
 
@@ -84,7 +100,8 @@ def bench(
 
     xnbu: guest TAP, netback, vif TAP in a Linux bridge, and back. xnbo: guest to guest on an etherstub.
 
-    Needs root, iperf3 and ping. Exit status 1 if a workload failed or a ratio that was promised is missed.
+    Needs root, iperf3 and ping. Exit status 1 if a workload failed or a ratio that was promised is missed; with --check
+    instead if a workload failed or a ratio is worse than the kept one beyond noise, which takes five rounds to tell.
     """
     if context.invoked_subcommand is not None:
         return
@@ -99,12 +116,25 @@ def bench(
         variants=variants,
     )
     try:
+        kept = load(Path(checked)) if checked else None
         report = run_bench(options, progress_on(sys.stderr.isatty()))
+        verdict = check(kept, report) if kept else None
     except XnetError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(report.as_json() if as_json else report.as_text())
-    if not report.is_reached():
+    tell(report, verdict, as_json)
+    if keep:
+        keep.write_text(kept_of(report).as_json())
+    if (report.failures or verdict.has_regressed()) if verdict else not report.is_reached():
         raise SystemExit(1)
+
+
+def tell(report: Report, verdict: Check | None, as_json: bool) -> None:
+    """Print a report, and how it compares with the kept one."""
+    if as_json:
+        data = report.as_data() | ({"check": asdict(verdict)} if verdict else {})
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo(report.as_text() + (f"\n\n{verdict.as_text()}" if verdict else ""))
 
 
 @bench.command("compare")

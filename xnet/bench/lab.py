@@ -17,11 +17,13 @@ from typing import IO
 from xnet.bench.setup import PREFIX_LEN, Setup, Tool, address_of, end, guests_of, wait_connected
 from xnet.errors import HostError
 
+MTU = 1500
+"""That of every setup of the bench; an etherstub's default is 9000."""
 XNET = (sys.executable, "-P", "-m", "xnet")
 """The command, whether or not it is installed in the path; -P: not whatever lies in the current directory."""
 SWITCH = {
     "xnbu": ('[[bridge]]\nname = "xenbr0"\n', 'bridge = "xenbr0"'),
-    "xnbo": ('[[etherstub]]\nname = "stub0"\n', 'link = "stub0"'),
+    "xnbo": (f'[[etherstub]]\nname = "stub0"\nmtu = {MTU}\n', 'link = "stub0"'),
 }
 VARIANTS = {
     "flip": 'rx_mode = "flip"',

@@ -122,16 +122,19 @@ class Report:
             "reached": None if lab is None else metric.is_reached(lab.median),
         }
 
-    def as_json(self) -> str:
-        """The whole report as a JSON object: environment, options, summary, samples, failures."""
-        data = {
+    def as_data(self) -> dict[str, Any]:
+        """The whole report: environment, options, summary, samples, failures."""
+        return {
             "environment": self.environment,
             "options": self.options,
             "summary": self.summary(),
             "samples": [asdict(sample) for sample in self.samples],
             "failures": [asdict(failure) for failure in self.failures],
         }
-        return json.dumps(data, indent=2)
+
+    def as_json(self) -> str:
+        """`as_data` as a JSON object."""
+        return json.dumps(self.as_data(), indent=2)
 
     def as_text(self) -> str:
         """The report for people: a table for each flavour, the failures, the environment."""
