@@ -1,5 +1,5 @@
-# Sourced by scripts/demo, scripts/test and scripts/check: everything they need from a Debian or Ubuntu machine, made
-# once. A second run finds it all in place in a fraction of a second. Progress and errors go to stderr.
+# Sourced by scripts/demo, scripts/bench, scripts/test and scripts/check: everything they need from a Debian or Ubuntu
+# machine, made once. A second run finds it all in place in a fraction of a second. Progress and errors go to stderr.
 
 set -euo pipefail
 unset CDPATH PYTHONHOME PYTHONPATH PYTHONSAFEPATH
@@ -13,6 +13,7 @@ log=
 
 # A probe is a command's name or a file's path; behind the colon is the package that brings it.
 run_tools=(ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool nsenter:util-linux)
+bench_tools=("${run_tools[@]}" gcc:gcc /usr/include/stdio.h:libc6-dev)
 test_tools=("${run_tools[@]}" gcc:gcc /usr/include/stdio.h:libc6-dev /usr/include/xen/io/netif.h:libxen-dev
     xenstore-ls:xenstore-utils dnsmasq:dnsmasq-base busybox:busybox curl:curl
     vde_plug2tap:vde2 socat:socat)
@@ -107,17 +108,19 @@ need_python() {
         die "Python 3.11 or later with its venv module is needed, and $(python3 -V 2>&1) is what there is"
 }
 
-# The requirements that pyproject.toml names: of the build and of the package; for all but "run", of the tests too.
+# The requirements that pyproject.toml names: of the build and of the package; of reports for "bench"; of the tests too
+# for all others but "run".
 requirements='
 import sys, tomllib
 with open(sys.argv[1], "rb") as file:
     said = tomllib.load(file)
 project = said["project"]
-tests = [] if sys.argv[2] == "run" else project["optional-dependencies"]["dev"]
-print(*said["build-system"]["requires"], *project["dependencies"], *tests, sep="\n")
+extra = {"run": None, "bench": "report"}.get(sys.argv[2], "dev")
+more = project["optional-dependencies"][extra] if extra else []
+print(*said["build-system"]["requires"], *project["dependencies"], *more, sep="\n")
 '
 
-# .venv with what xnet needs, renewed when pyproject.toml or the checkout's place has changed. $1: run or dev.
+# .venv with what xnet needs, renewed when pyproject.toml or the checkout's place has changed. $1: run, bench or dev.
 need_venv() {
     local stamp=$venv/.xnet-$1 want have= needs
     want=$(sha256sum <"$root/pyproject.toml")
@@ -191,7 +194,7 @@ give_back() {
     )
 }
 
-# All of it, one set-up at a time in this checkout. $1: run, dev (tests), check or fuzz (no tools, no root).
+# All of it, one set-up at a time in this checkout. $1: run, bench, dev (tests), check or fuzz (no tools, no root).
 set_up() {
     exec 9<"$root"
     flock -n 9 || {
@@ -203,6 +206,12 @@ set_up() {
         need_tools "${run_tools[@]}"
         need_tun
         need_venv run
+        need_package
+        ;;
+    bench)
+        need_tools "${bench_tools[@]}"
+        need_tun
+        need_venv bench
         need_package
         ;;
     dev)

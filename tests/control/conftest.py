@@ -110,6 +110,9 @@ class FakeMachine:
     def statistics(self) -> dict[str, Any]:
         return {"vif1.0": {"frames": 7}}
 
+    def heap(self) -> dict[str, int]:
+        return {"pages": 4096, "used": 50, "free": 4046}
+
     def console_lines(self) -> list[str]:
         """One more every time that somebody looks."""
         self.looks += 1

@@ -24,3 +24,11 @@ def test_the_oldest_lines_go_when_the_ring_is_full() -> None:
     for number in range(50):
         console.write(f"{number:03}")
     assert console.lines() == [f"(XEN) {number:03}" for number in range(40, 50)], "ten bytes a line with its newline"
+
+
+def test_what_was_written_and_what_was_not_is_counted_for_good() -> None:
+    console = Console(size=20)
+    for _ in range(13):
+        console.limited("again")
+    console.tick()
+    assert (console.written, console.suppressed) == (11, 3), "ten, and that three are missing"

@@ -17,6 +17,7 @@ from xnet.bench.lab import VARIANTS
 from xnet.bench.metrics import FLAVOURS, QUICK, WORKLOADS
 from xnet.bench.report import Report
 from xnet.bench.run import Options, Progress, run_bench
+from xnet.bench.transports.command import transports
 from xnet.errors import XnetError
 
 ROUNDS, SECONDS = 5, 3
@@ -181,3 +182,6 @@ def progress_on(tty: bool) -> Progress:
         shown = text
 
     return show
+
+
+bench.add_command(transports)

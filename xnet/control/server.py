@@ -50,6 +50,9 @@ class Subject(Protocol):
     def statistics(self) -> dict[str, Any]:
         """Every counter, JSON-ready."""
 
+    def heap(self) -> dict[str, int]:
+        """The hypervisor's heap, in pages."""
+
     def console_lines(self) -> list[str]:
         """The hypervisor's console."""
 
@@ -98,6 +101,7 @@ class Server:
             "status": lambda _: ({"status": self.status, "pid": os.getpid()}, []),
             "list": lambda _: (machine.describe(), []),
             "statistics": lambda _: (machine.statistics(), []),
+            "heap": lambda _: (machine.heap(), []),
             "dmesg": lambda _: (machine.console_lines(), []),
             "pause": lambda request: self.order(machine.pause, request),
             "unpause": lambda request: self.order(machine.unpause, request),

@@ -37,13 +37,15 @@ def describe(machine: Machine) -> dict[str, Any]:
         "bridges": [{"name": b.name, "address": list(b.address), "mtu": b.mtu} for b in lab.bridges],
         "links": [{"name": link.name, "bridge": link.bridge, "mtu": link.mtu} for link in lab.links],
         "etherstubs": [{"name": stub.name, "mtu": stub.mtu} for stub in lab.etherstubs],
-        "heap": {
-            "pages": host.hypervisor.heap.size,
-            "used": host.hypervisor.heap.used,
-            "free": host.hypervisor.heap.room,
-        },
+        "heap": heap(machine),
         "memory": {"pages": host.hypervisor.machine.nframes, "free": host.hypervisor.machine.room},
     }
+
+
+def heap(machine: Machine) -> dict[str, int]:
+    """The hypervisor's heap in pages: what it was made with, what is in its own use, what it can lend now."""
+    heap = machine.host.hypervisor.heap
+    return {"pages": heap.size, "used": heap.used, "free": heap.room}
 
 
 def by_domid(machine: Machine) -> list[Guest]:
@@ -143,4 +145,6 @@ def statistics(machine: Machine) -> dict[str, Any]:
         },
         "uplinks": {name: uplink.counters() for name, uplink in machine.drivers.uplinks.items()},
         "xenstore": asdict(machine.host.store.statistics()),
+        "heap": heap(machine),
+        "console": machine.host.hypervisor.console_statistics(),
     }

@@ -18,6 +18,10 @@ class Console:
         self._lines: deque[str] = deque()
         self._credit = BURST
         self._suppressed = 0
+        self.written = 0
+        """Lines, since it was made."""
+        self.suppressed = 0
+        """Messages that were never shown, since it was made."""
 
     def write(self, text: str, domid: int | None = None) -> None:
         """Add text, a line or several, by a domain or by the hypervisor. Unprintable characters become ``?``."""
@@ -26,6 +30,7 @@ class Console:
             clean = "".join(c if " " <= c <= "~" else "?" for c in line[:MAX_LINE])
             self._lines.append(f"{prefix} {clean}")
             self._used += len(self._lines[-1]) + 1
+            self.written += 1
         while self._used > self._size:
             self._used -= len(self._lines.popleft()) + 1
 
@@ -36,6 +41,7 @@ class Console:
             self.write(text, domid)
         else:
             self._suppressed += 1
+            self.suppressed += 1
 
     def tick(self) -> None:
         """A second is over."""

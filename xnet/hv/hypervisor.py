@@ -219,6 +219,10 @@ class Hypervisor:
         """The console ring, oldest line first."""
         return self._console.lines()
 
+    def console_statistics(self) -> dict[str, int]:
+        """Lines that were written on the console, and messages that were too many a second."""
+        return {"written": self._console.written, "suppressed": self._console.suppressed}
+
     def report(self, domid: int, error: Exception) -> None:
         """A handler of this domain raised; the others go on."""
         self._console.write(f"d{domid}: {type(error).__name__}: {error}")

@@ -1,0 +1,71 @@
+"""Real labs and real traffic: a very small plan from end to end, broken off once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xnet.bench.transports import report
+from xnet.bench.transports.keep import Kept, open_store
+from xnet.bench.transports.plan import LIGHT, Options, calibrations, points
+from xnet.bench.transports.run import run_points
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+TINY = Options(
+    ways=("copy", "flip", "map"),
+    rounds=1,
+    seconds=0.1,
+    sizes=(64, 65000),
+    load_sizes=(),
+    guests=(1, 3),
+    heaps=("", "1M"),
+    heap_guests=4,
+    heap_seconds=0.8,
+    stopped_guests=(3,),
+    stopped_seconds=0.2,
+)
+BREAK_AFTER = 8
+
+
+class BrokenOffError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+@pytest.mark.parametrize("flavour", ["xnbo", "xnbu"])
+def test_an_experiment_that_was_broken_off_goes_on_and_reports(tmp_path: Path, flavour: str) -> None:
+    options = replace(TINY, flavour=flavour)
+    steps: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int, text: str) -> None:
+        steps.append((done, total))
+        if len(steps) == BREAK_AFTER + 1:
+            raise BrokenOffError
+
+    def run() -> Kept:
+        with open_store(tmp_path, options, seeded=True, fresh=False) as store:
+            store.begin({"kernel": "this one"})
+            run_points(options, store, progress)
+            return store.kept
+
+    with pytest.raises(BrokenOffError):
+        run()
+    kept = run()
+    total = len(calibrations(options)) + sum(map(len, points(options)))
+    assert steps == [(done, total) for done in [*range(BREAK_AFTER + 1), *range(BREAK_AFTER, total)]]
+    assert [each.error for each in kept.measured.values()] == [""] * total
+    for each in kept.good():
+        point, found = each.point, each.figures
+        assert found["damaged"] == 0
+        assert 0 < found["delivered"] <= found["sent"]
+        assert abs(found["unexplained"]) <= found["sent"] / 100
+        assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["p999_ms"]
+        assert found["cpu_s"] > 0
+        if point.load == LIGHT:
+            assert (found["frames_given"] > 0) == (point.way == "flip")
+            assert (found["maps"] > 0) == (point.way == "map")
+            assert found["bytes_copied"] > (found["delivered"] * point.size if point.way == "copy" else 0)
+    pytest.importorskip("matplotlib")
+    assert report.write(tmp_path, kept).startswith(str(tmp_path))

@@ -1,0 +1,162 @@
+"""The story the figures tell: sentences that are computed, for whichever way the figures came out."""
+
+from __future__ import annotations
+
+from xnet.bench.transports.figures import Figures, Setting, heap_text
+from xnet.bench.transports.plan import DEFAULT_HEAP, FULL, LIGHT
+from xnet.bench.transports.text import listed, number, times
+
+LINES_SHOWN = 10
+FELL = 0.9
+"""Below this part of what it was, throughput is said to have fallen; above it, to have come back."""
+
+
+def crossover(figures: Figures) -> list[str]:
+    """Whether flipping beats copying at some size, and where that changes: by throughput, CPU and latency."""
+    lines = []
+    for load, name, more, what in (
+        (FULL, "fps", True, "delivered frames at saturation"),
+        (LIGHT, "cpu_us_per_frame", False, "CPU time per frame at a light load"),
+        (LIGHT, "p50_ms", False, "median latency at a light load"),
+    ):
+        ratios = []
+        for setting in figures.settings("sizes", load=load):
+            flip, copy = figures.median(setting, "flip", name), figures.median(setting, "copy", name)
+            if flip and copy:
+                ratios.append((setting.size, flip / copy if more else copy / flip))
+        if ratios:
+            lines.append(f"- {what}: {_verdict(ratios)}")
+    return lines or ["Flip and copy were not both measured."]
+
+
+def _verdict(ratios: list[tuple[int, float]]) -> str:
+    """Who is better where; a ratio above 1 says that flip is."""
+    best, worst = max(ratios, key=lambda each: each[1]), min(ratios, key=lambda each: each[1])
+    wins = [size for size, ratio in ratios if ratio > 1]
+    reach = (
+        f"flip is {number(worst[1])} times as good as copy at worst ({worst[0]} bytes), "
+        f"{number(best[1])} at best ({best[0]} bytes)"
+    )
+    if not wins:
+        return f"copy is better at every size measured: no crossover; {reach}."
+    if len(wins) == len(ratios):
+        return f"flip is better at every size measured: no crossover; {reach}."
+    return f"flip is better at {listed([str(size) for size in wins])} bytes, copy at the others; {reach}."
+
+
+def dry_settings(figures: Figures, way: str) -> list[Setting]:
+    """Settings in which a way ran out of pages at least once, fewest guests first."""
+    found = [setting for setting, of in figures.cells if of == way and figures.total(setting, way, "dry")]
+    return sorted(found, key=lambda each: (each.heap != DEFAULT_HEAP, each.guests, each.size, each.load))
+
+
+def dryness(figures: Figures) -> list[str]:
+    """Where each way that flips runs dry, at the default heap and at others; that the others do not."""
+    lines = []
+    for way in figures.ways:
+        dry = dry_settings(figures, way)
+        least = _least(figures, way)
+        if "flip" not in way:
+            lines.append(
+                f"- {way}: never ran dry; the heap never lent a page."
+                if not dry
+                else f"- {way}: ran dry in {len(dry)} settings, which it should not: {dry[0].text()}."
+            )
+            continue
+        default = [each for each in dry if each.heap == DEFAULT_HEAP]
+        scarce = sorted({each.heap for each in dry if each.heap != DEFAULT_HEAP}, key=lambda heap: int(heap[:-1]))
+        lines.append(_default_heap(way, default, least))
+        measured = {each.heap for each, of in figures.cells if of == way and each.heap != DEFAULT_HEAP}
+        if scarce:
+            lines.append(f"- {way} with a scarce heap: ran dry at {listed([heap_text(heap) for heap in scarce])}.")
+        elif measured:
+            lines.append(f"- {way} with a scarce heap: did not run dry at any of {listed(sorted(measured))} either.")
+    return lines
+
+
+def _default_heap(way: str, dry: list[Setting], least: tuple[int, int, Setting] | None) -> str:
+    if dry:
+        stopped = all(each.stopped for each in dry)
+        where = "only where most guests were stopped" if stopped else "also where all guests were prompt"
+        fewest = min(each.guests for each in dry)
+        return f"- {way} at the default heap: **ran dry**, {where}, from {fewest} guests on ({dry[0].text()})."
+    if least is None:
+        return f"- {way} at the default heap: not measured."
+    free, pages, setting = least
+    return (
+        f"- {way} at the default heap: **did not run dry**; of {pages} pages the heap could lend {free} when it had "
+        f"fewest ({setting.text()})."
+    )
+
+
+def _least(figures: Figures, way: str) -> tuple[int, int, Setting] | None:
+    """When a way left fewest pages in the default heap: how many, of how many, where."""
+    found = [
+        (each["heap_least"], each["heap_pages"], setting)
+        for (setting, of), rounds in figures.cells.items()
+        if of == way and setting.heap == DEFAULT_HEAP
+        for each in rounds
+    ]
+    return min(found, key=lambda each: each[0]) if found else None
+
+
+def console(figures: Figures) -> list[str]:
+    """What the console said, by way; the lines of the point that had most to say."""
+    lines = []
+    for way in figures.ways:
+        points = [each for each in figures.measured if each.point.way == way]
+        total = sum(each.figures["console"] for each in points)
+        hidden = sum(each.figures["console_suppressed"] for each in points)
+        speaking = sum(bool(each.figures["console"]) for each in points)
+        lines.append(
+            f"- {way}: {total} messages in {speaking} of {len(points)} points"
+            + (f", {hidden} of them suppressed by the rate limit." if hidden else ".")
+        )
+    most = max(figures.measured, key=lambda each: each.figures["console"], default=None)
+    if most is None or not most.figures["console"]:
+        return [*lines, "", "The console stayed silent in every point."]
+    shown = most.figures["console_lines"][:LINES_SHOWN]
+    where = f"{most.point.way}, {Setting.of(most.point).text()}, round {most.point.round}"
+    return [*lines, "", f"The first lines of the point that had most to say ({where}):", "", "```", *shown, "```"]
+
+
+def fall(figures: Figures) -> list[str]:
+    """What stopped guests did to the prompt ones beside them, by heap and way: how throughput fell and came back."""
+    lines = []
+    for setting in figures.settings("heaps"):
+        for way in figures.ways:
+            found = figures.phases(setting, way)
+            before, meanwhile, after = (found[phase] for phase in ("before", "meanwhile", "after"))
+            if before is None or meanwhile is None or after is None or not before.median:
+                continue
+            fell = meanwhile.median < FELL * before.median
+            back = after.median >= FELL * before.median
+            dry = figures.total(setting, way, "dry")
+            what = f"fell to {times(meanwhile.median, before.median)}" if fell else "did not fall"
+            then = (
+                (" and came back when they were prompt again" if back else " and had not come back at the end")
+                if fell
+                else ""
+            )
+            why = f"; out of pages {dry} times" if dry else "; never out of pages"
+            lines.append(f"- heap {heap_text(setting.heap)}, {way}: what the prompt guests got {what}{then}{why}.")
+    return lines
+
+
+def summary(figures: Figures) -> list[str]:
+    """The whole in a few lines."""
+    lines = []
+    for setting in figures.settings("sizes", load=FULL):
+        if setting.size in (1448, figures.options.sizes[0], figures.options.sizes[-1]):
+            copy = figures.median(setting, "copy", "fps")
+            others = [
+                f"{way} {times(value, copy)}"
+                for way in figures.ways
+                if way != "copy" and copy and (value := figures.median(setting, way, "fps"))
+            ]
+            if copy and others:
+                lines.append(
+                    f"- {setting.size} bytes, one receiver, as fast as it goes: copy delivered {number(copy)} frames "
+                    f"a second; of that, {listed(others)}."
+                )
+    return lines + dryness(figures)
