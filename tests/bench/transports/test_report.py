@@ -83,6 +83,7 @@ def test_phases_are_a_quarter_a_half_and_a_quarter() -> None:
     assert phases_of(bins, 0.8) == pytest.approx({"before": 20.0, "meanwhile": 40.0, "after": 60.0})
 
 
+@pytest.mark.slow
 def test_report_plots_and_data_are_written_and_refer_to_each_other(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     line = report.write(tmp_path, kept(dry_at="2M"))

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from xnet.bench.lab import SWITCH, XNET
+from xnet.bench.lab import XNET
 from xnet.bench.setup import end
 from xnet.bench.transports.agent import Agent, end_in, start_in
 from xnet.bench.transports.control import Control
@@ -26,6 +26,11 @@ WAYS = {
 """How frames get into guests and out of them, by the keys of a vif; what is not said is hypervisor copy."""
 SENDER = "s"
 MTU = 65517
+"""A datagram of 65 000 bytes is one frame."""
+SWITCH = {
+    "xnbu": (f'[[bridge]]\nname = "xenbr0"\nmtu = {MTU}\n', 'bridge = "xenbr0"'),
+    "xnbo": (f'[[etherstub]]\nname = "stub0"\nmtu = {MTU}\n', 'link = "stub0"'),
+}
 MEMORY = "8M"
 DOM0_MEMORY = "128M"
 """Twice the default: a flipping netback stages frames in 256 pages of dom0's own, and 64 of them want 64 MiB."""
@@ -53,7 +58,7 @@ def lab_file(name: str, flavour: str, way: str, guests: int, heap: str) -> str:
     lines = [f'[lab]\nname = "{name}"\n']
     lines.append(f'[dom0]\nmemory = "{DOM0_MEMORY}"\n')
     lines += [f'[machine]\nheap = "{heap}"\n'] if heap else []
-    lines.append(f"{switch}mtu = {MTU}\n")
+    lines.append(switch)
     for number, guest in enumerate([SENDER, *receivers(guests)]):
         vif = f'{plug}, ip = "{address(number)}/24", mac = "{mac(number)}"{WAYS[way]}'
         lines.append(f'[[domain]]\nname = "{guest}"\nmemory = "{MEMORY}"\nvif = [{{ {vif} }}]\n')
