@@ -41,6 +41,7 @@ def test_a_window_shows_the_frames_mapped_under_it_and_zeros_elsewhere(memory: M
     window.map(1, 40)
     window.map(3, 10, 2)
     assert shown(window) == [0, 40, 0, 10, 11, 0]
+    assert (memory.remaps, memory.pages_remapped) == (2, 3)
     window.close()
 
 

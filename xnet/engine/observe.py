@@ -146,5 +146,6 @@ def statistics(machine: Machine) -> dict[str, Any]:
         "uplinks": {name: uplink.counters() for name, uplink in machine.drivers.uplinks.items()},
         "xenstore": asdict(machine.host.store.statistics()),
         "heap": heap(machine),
+        "windows": {"remaps": machine.memory.remaps, "pages": machine.memory.pages_remapped},
         "console": machine.host.hypervisor.console_statistics(),
     }

@@ -49,6 +49,8 @@ class MachineMemory:
     def __init__(self, nframes: int) -> None:
         """Reserve the frames; none costs memory until it is committed or touched. Raises HostError."""
         self.nframes = nframes
+        self.remaps = self.pages_remapped = 0
+        """System calls that changed what windows show, and the pages they were about."""
         self.fd = -1
         try:
             self.fd = os.memfd_create("xnet-machine", os.MFD_CLOEXEC)
@@ -151,6 +153,8 @@ class Window:
             error = libc.last_error("mmap")
             reserve.let_go()
             raise _refused("window", n, error)
+        self._memory.remaps += 1
+        self._memory.pages_remapped += n
 
 
 class Reserve:

@@ -31,7 +31,9 @@ def figures(point: Point, *, faster: float = 2.0, dry_at: str | None = None) -> 
     dry = point.way == "flip" and point.stopped and dry_at == point.heap
     sent = round(fps * point.seconds * 1.5)
     delivered = round(fps * point.seconds)
-    found: dict[str, Any] = dict.fromkeys(("copies", "bytes_copied", "maps", "unmaps", "hypercalls", "faults"), 100)
+    found: dict[str, Any] = dict.fromkeys(
+        ("copies", "bytes_copied", "maps", "unmaps", "hypercalls", "faults", "remaps"), 100
+    )
     found |= {
         "sent": sent,
         "delivered": delivered,

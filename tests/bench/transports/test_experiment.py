@@ -66,6 +66,7 @@ def test_an_experiment_that_was_broken_off_goes_on_and_reports(tmp_path: Path, f
         if point.load == LIGHT:
             assert (found["frames_given"] > 0) == (point.way == "flip")
             assert (found["maps"] > 0) == (point.way == "map")
+            assert (found["remaps"] > 0) == (point.way != "copy")
             assert found["bytes_copied"] > (found["delivered"] * point.size if point.way == "copy" else 0)
     pytest.importorskip("matplotlib")
     assert report.write(tmp_path, kept).startswith(str(tmp_path))

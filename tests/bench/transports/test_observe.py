@@ -31,6 +31,7 @@ def shot(drops: int, errors: int, full: int, **netback: int) -> dict[str, Any]:
         "devices": {"s": {"eth0": {"rx_dropped": 0, "tx_dropped": drops}}},
         "udp": {"g1": {"InErrors": errors, "RcvbufErrors": full}},
         "statistics": {
+            "windows": {"remaps": drops, "pages": 9 * drops},
             "vifs": {"g1/0": {"netback": counters, "tap": {"read_frames": drops}}},
             "domains": {"a": domain},
         },
@@ -52,7 +53,8 @@ def test_each_loss_is_counted_once_by_its_own_cause() -> None:
         "netback rx_grant_error": 2,
     }
     assert observe.netback(before, after, "rx_defer") == 10
-    assert observe.work(before, after)["copies"] == 10
+    work = observe.work(before, after)
+    assert (work["copies"], work["remaps"], work["pages_remapped"]) == (10, 10, 90)
 
 
 @pytest.mark.parametrize(

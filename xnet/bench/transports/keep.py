@@ -23,7 +23,7 @@ from xnet.bench.transports.plan import Options, Point
 from xnet.errors import HostError
 
 POINTS = "points.jsonl"
-FORMAT = 1
+FORMAT = 2
 """Raised when figures change their meaning: what was kept before is of no use then."""
 
 

@@ -69,9 +69,12 @@ def udp_counters(lines: Iterable[str]) -> Numbers:
 
 
 def work(before: dict[str, Any], after: dict[str, Any]) -> Numbers:
-    """What the hypervisor did for all domains in between: copies, maps, pages that changed hands, hypercalls."""
+    """What was done for all domains in between: copies, maps, pages that changed hands, hypercalls; and the machine's
+    own price of it, the system calls that remapped pages and the pages they were about."""
+    old, new = before["statistics"]["windows"], after["statistics"]["windows"]
     olds, news = before["statistics"]["domains"], after["statistics"]["domains"]
-    return {name: sum(news[each][name] - olds[each][name] for each in news) for name in WORK}
+    remaps = {"remaps": new["remaps"] - old["remaps"], "pages_remapped": new["pages"] - old["pages"]}
+    return remaps | {name: sum(news[each][name] - olds[each][name] for each in news) for name in WORK}
 
 
 def losses(before: dict[str, Any], after: dict[str, Any]) -> Numbers:

@@ -106,7 +106,12 @@ def _loads(figures: Figures) -> list[str]:
     for size in sorted({each.size for each in figures.settings("loads")}):
         settings = figures.settings("loads", size=size)
         loads = [each.load for each in settings]
-        for name, title in (("fps", "delivered frames a second"), ("p99_ms", "latency p99, ms")):
+        for name, title in (
+            ("fps", "delivered frames a second"),
+            ("p50_ms", "latency p50, ms"),
+            ("p99_ms", "latency p99, ms"),
+            ("p999_ms", "latency p99.9, ms"),
+        ):
             rows = [[f"{load:g}", *row] for load, row in zip(loads, _rows(figures, settings, name), strict=True)]
             lines += [f"{size} bytes, {title}:", "", *table(["load", *figures.ways], rows)]
     return [*lines, "Load 1 is what copy delivered at saturation in this run.", ""]
@@ -158,6 +163,7 @@ def _costs(figures: Figures) -> list[str]:
         "bytes_copied": "bytes copied by grants",
         "maps": "pages mapped",
         "frames_given": "pages flipped",
+        "remaps": "remaps (mmap)",
         "hypercalls": "hypercalls",
         "faults": "page faults",
     }
@@ -171,9 +177,9 @@ def _costs(figures: Figures) -> list[str]:
                     [f"{setting.size}, {way}", *cells, number(figures.median(setting, way, "cpu_us_per_frame"))]
                 )
     return [
-        "For a thousand delivered frames at a light load; the last column is the engine's CPU, us a frame. Each page",
-        "flipped is remapped twice, where it leaves and where it arrives (runs of pages in one system call), and each",
-        "page mapped once more when it is unmapped; the page faults that follow are counted by the kernel.",
+        "For a thousand delivered frames at a light load; the last column is the engine's CPU, us a frame. A page that",
+        "is flipped is remapped where it leaves and where it arrives, one that is mapped twice as well; pages in a row",
+        "take one system call. Page faults are the whole engine's, as the kernel counts them.",
         "",
         *table(["bytes, way", *names.values(), "CPU"], rows),
     ]
