@@ -3,7 +3,7 @@
 It is the same source either way, and the tests run both. XNET_PURE=1 leaves the compiler out; so does an editable
 install, in which a compiled module would outlive the edit of its source.
 
-Six modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it: where a
+Seven modules are C by hand (`BY_HAND`), each beside a Python one that says what it does and stands in for it: where a
 few bytes are looked at or moved in each frame, and all that Python adds to it is objects. Where nothing is in doubt
 they take a burst at once; the rules, and what is in doubt, are Python's. Between two guests, side by side in one hour,
 copies, shared memory, system calls and rx slots in C took 17 % off the CPU a byte; frames that are numbers from tx slot

@@ -8,6 +8,7 @@
     grantops     map, unmap, copy, transfer between two domains' tables
     copier       the copies that are plainly right, in C
     ports        event channels, 2-level                                             (xen/common/event_channel.c)
+    events       their bits in shared_info, set and taken, in C
     runqueue     domains with events waiting; never one inside another
     heap         the hypervisor's own frames
     reservation  the frames a domain owns, as it gives some up and gets others       (xen/common/memory.c)
