@@ -62,9 +62,9 @@ def ping(setup: Setup, seconds: int) -> Figures:
 
 
 def rr(setup: Setup, seconds: int, ends: Program) -> Figures:
-    """Requests and responses of one byte, one at a time, for two thirds of `seconds`: ``rr_p50_us``, ``rr_p99_us``."""
+    """Requests and responses of one byte, one at a time, for a third of `seconds`: ``rr_p50_us``, ``rr_p99_us``."""
     with running(setup, "b", [*ends.argv, "echo", RR_PORT], ends.keep):
-        argv = [*ends.argv, "ask", setup.address("b"), RR_PORT, f"{seconds * 2 / 3:g}"]
+        argv = [*ends.argv, "ask", setup.address("b"), RR_PORT, f"{seconds / 3:g}"]
         with running(setup, "a", argv, ends.keep) as client:
             times = turns(output(client, seconds + GRACE_S))
     return {"rr_p50_us": times.p50_us, "rr_p99_us": times.p99_us}
