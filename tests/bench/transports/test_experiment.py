@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,3 +75,37 @@ def test_an_experiment_that_was_broken_off_goes_on_and_reports(tmp_path: Path, f
             assert found["bytes_copied"] > (found["delivered"] * point.size if point.way == "copy" else 0)
     pytest.importorskip("matplotlib")
     assert report.write(tmp_path, kept).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_stays_behind_an_experiment_that_is_stopped(how: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "xnet.bench", "transports", "--quick", "--out", str(tmp_path / "out")]
+    env = {**os.environ, "TMPDIR": str(tmp_path), "XNET_RUN": str(tmp_path / "run")}
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as bench:
+        try:
+            deadline = time.monotonic() + 60
+            points = tmp_path / "out" / "points.jsonl"
+            while time.monotonic() < deadline and not (points.exists() and points.read_text().count("\n") > 3):
+                time.sleep(0.05)
+            assert loads(), "the traffic program runs in guests"
+            bench.send_signal(how)
+            assert bench.wait(20) != 0
+        finally:
+            bench.kill()
+    deadline = time.monotonic() + 10
+    while (loads() or any((tmp_path / "run").iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert loads() == []
+    assert list((tmp_path / "run").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+def loads() -> list[str]:
+    """The traffic programs that run on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            found += [path.parent.name] if path.read_text() == "load\n" else []
+        except OSError:
+            continue  # gone meanwhile
+    return found

@@ -51,7 +51,7 @@ def test_each_load_is_a_part_of_something_that_is_calibrated(options: Options) -
             assert any((each[1], each[2]) == (int(guests), int(size)) and way in ("", each[0]) for each in known)
 
 
-def test_a_quarter_stays_prompt_where_guests_are_slow() -> None:
+def test_an_eighth_stays_prompt_where_guests_are_slow() -> None:
     stopped = [point for point in flat(Options()) if point.stopped]
     assert stopped
     for point in stopped:

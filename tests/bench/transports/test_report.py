@@ -29,8 +29,8 @@ def test_running_dry_at_a_scarce_heap_only_is_said() -> None:
     text = words(dry_at="2M")
     assert "flip at the default heap: **did not run dry**; of 4096 pages the heap could lend 1234" in text
     assert "flip with a scarce heap: ran dry at 2MiB" in text
-    assert "heap 2MiB, flip: what the prompt guests got fell to 0.1x and came back when they were prompt again" in text
-    assert "heap 2MiB, copy: what the prompt guests got did not fall; never out of pages" in text
+    assert "heap 2MiB, flip: what the prompt guests got fell to 0.1x and came back with the others; their" in text
+    assert "heap 2MiB, copy: what the prompt guests got did not fall; their latency p99 was 3 ms; never" in text
     assert "copy: never ran dry" in text
 
 

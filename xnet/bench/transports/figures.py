@@ -85,11 +85,10 @@ class Figures:
                 found[phase].append(value)
         return {phase: Spread.of(values) for phase, values in found.items()}
 
-    def aggregated(self) -> list[dict[str, Any]]:
-        """Every setting and way with the medians and spreads of its numbers, JSON-ready."""
+    def aggregated(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """Every setting and way with the median, the least and the greatest of some figures, JSON-ready."""
         rows = []
         for (setting, way), rounds in self.cells.items():
-            names = [name for name, value in rounds[0].items() if isinstance(value, int | float)]
             spreads = {name: self.spread(setting, way, name) for name in names}
             values = {name: [each.median, each.least, each.greatest] for name, each in spreads.items() if each}
             what = {name: getattr(setting, name) for name in Setting.__slots__}

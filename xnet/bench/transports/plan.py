@@ -6,7 +6,7 @@ guests   one to many receivers at once; all of them prompt, and most of them sto
 heaps    most receivers stopped for a while, with heaps from the default down; before, meanwhile, after are told apart
 
 *Stopped* guests are paused, as one is that is saved, debugged, or kept from its CPU by others; what comes for them goes
-on. A quarter of the receivers stays prompt and is counted apart: what the stopped ones do to them is the question. The
+on. An eighth of the receivers stays prompt and is counted apart: what the stopped ones do to them is the question. The
 sender always runs. Ways are interleaved: all of them measure a point before the next point comes.
 """
 
@@ -42,7 +42,7 @@ class Point:
     @property
     def prompt(self) -> int:
         """Receivers that stay prompt: the first ones."""
-        return max(1, self.guests // 4) if self.stopped else self.guests
+        return max(1, self.guests // 8) if self.stopped else self.guests
 
     @property
     def key(self) -> str:
@@ -59,7 +59,7 @@ class Options:
     ways: tuple[str, ...] = ("copy", "flip", "map", "flip+map")
     flavour: str = "xnbo"
     rounds: int = 3
-    seconds: float = 0.8
+    seconds: float = 0.6
     seed: int = 0
     sizes: tuple[int, ...] = (64, 256, 1024, 1448, 4000, 16000, 65000)
     load_sizes: tuple[int, ...] = (1448, 16000)
@@ -90,9 +90,9 @@ QUICK = Options(
     sizes=(64, 1448, 65000),
     load_sizes=(1448,),
     loads=(0.25, 1.0, 2.0),
-    guests=(1, 4, 16),
+    guests=(1, 16),
     heaps=(DEFAULT_HEAP, "2M"),
-    heap_seconds=1.6,
+    heap_seconds=2.0,
     stopped_guests=(16,),
     stopped_seconds=1.2,
 )

@@ -17,6 +17,12 @@ REAL_XEN = Path(__file__).parent / "real-xen.md"
 """What a real Xen paid that xnet does not, and the reverse: facts with their sources."""
 PLOTS = "plots"
 WIDEST = 5
+SUMMARISED = (
+    *("sent", "offered_fps", "delivered", "fps", "gbps", "unexplained", "p50_ms", "p99_ms", "p999_ms", "prompt_fps"),
+    *("prompt_p50_ms", "prompt_p99_ms", "cpu_us_per_frame", "cpu_s_per_gb", "faults", "remaps", "pages_remapped"),
+    *("copies", "bytes_copied", "maps", "frames_given", "hypercalls", "deferred", "dry", "heap_least", "console"),
+)
+"""What data.json has of each setting."""
 CAUSES_SHOWN = 6
 
 
@@ -30,7 +36,7 @@ def write(directory: Path, kept: Kept) -> str:
         data = {
             "plan": kept.options.fingerprint(),
             "environments": kept.environments,
-            "settings": rounded(figures.aggregated()),
+            "settings": rounded(figures.aggregated(SUMMARISED)),
         }
         (directory / "data.json").write_text(json.dumps(data, separators=(",", ":")) + "\n")
         plots = draw(figures, directory / PLOTS)
@@ -66,7 +72,7 @@ def _what(figures: Figures) -> list[str]:
         f"Made by `xnet bench transports`: one guest sends UDP datagrams to others ({options.flavour}), through labs",
         "that differ only in how frames cross. *copy*: the hypervisor copies out of the sender and into the receiver.",
         "*flip*: the receiver gets the page itself and gives one back. *map*: netback maps the sender's pages.",
-        f"All figures are measured, medians of {options.rounds} rounds (least-greatest).",
+        f"All figures are measured here; rounds: {options.rounds}, of which the median counts (least-greatest).",
     ]
 
 
@@ -122,8 +128,8 @@ def _guests(figures: Figures) -> list[str]:
     for stopped, load, name, title in (
         (False, FULL, "fps", "All prompt, sender as fast as it can: delivered frames a second"),
         (False, 0.7, "p99_ms", "All prompt, load 0.7 of the way that is full first: latency p99, ms"),
-        (True, 0.7, "prompt_fps", "Most of them stopped, the same load: frames a second that the prompt quarter got"),
-        (True, 0.7, "prompt_p99_ms", "The same: latency p99 of the prompt quarter, ms"),
+        (True, 0.7, "prompt_fps", "Most of them stopped, the same load: frames a second that the prompt eighth got"),
+        (True, 0.7, "prompt_p99_ms", "The same: latency p99 of the prompt eighth, ms"),
         (True, 0.7, "heap_least", "The same: fewest pages that the default heap could lend"),
         (True, 0.7, "dry", "The same: times that a netback found no pages to flip"),
     ):
@@ -136,7 +142,7 @@ def _guests(figures: Figures) -> list[str]:
 
 def _heaps(figures: Figures) -> list[str]:
     settings = figures.settings("heaps")
-    names = ("heap_pages", "heap_least", "dry", "deferred", "console", "cpu_us_per_frame", "delivered")
+    names = ("heap_pages", "heap_least", "dry", "deferred", "console", "cpu_us_per_frame", "delivered", "prompt_p99_ms")
     rows = []
     for setting in settings:
         for way in figures.ways:
@@ -145,12 +151,22 @@ def _heaps(figures: Figures) -> list[str]:
                 cells = [number(figures.median(setting, way, name)) for name in names]
                 cells += [spread(phases[phase]) for phase in PHASES]
                 rows.append([f"{heap_text(setting.heap)}, {way}", *cells])
-    head = ["heap, way", "pages", "fewest free", "dry", "rx_defer", "messages", "CPU us/frame", "delivered"]
+    head = [
+        "heap, way",
+        "pages",
+        "fewest free",
+        "dry",
+        "rx_defer",
+        "messages",
+        "CPU us/frame",
+        "delivered",
+        "prompt p99 ms",
+    ]
     head += [f"prompt/s {phase}" for phase in PHASES]
     options = figures.options
     return [
-        f"{options.heap_guests} receivers of {options.heap_size} bytes, three quarters of them stopped in the middle",
-        f"half of {options.heap_seconds:g} s; medians. *prompt/s* is what the quarter that stays prompt got, by phase.",
+        f"{options.heap_guests} receivers of {options.heap_size} bytes, all but an eighth of them stopped in the",
+        f"middle half of {options.heap_seconds:g} s; medians. *prompt/s* is what that eighth got, by phase.",
         "",
         *table(head, rows),
     ]
@@ -194,6 +210,8 @@ def _losses(figures: Figures) -> list[str]:
         for way in figures.ways:
             points = [each for each in figures.measured if (each.point.sweep, each.point.way) == (sweep, way)]
             sent = sum(each.figures["sent"] for each in points)
+            if not sent:
+                continue
             found = losses(points)
             other = sum(count for cause, count in found.items() if cause not in [*shown, "unexplained"])
             cells = [percent(found.get(cause, 0), sent) for cause in shown if cause != "unexplained"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xnet.bench.transports.figures import Figures, Setting, heap_text
 from xnet.bench.transports.plan import DEFAULT_HEAP, FULL, LIGHT
-from xnet.bench.transports.text import listed, number, times
+from xnet.bench.transports.text import listed, number, percent, times
 
 LINES_SHOWN = 10
 FELL = 0.9
@@ -131,15 +131,30 @@ def fall(figures: Figures) -> list[str]:
                 continue
             fell = meanwhile.median < FELL * before.median
             back = after.median >= FELL * before.median
-            dry = figures.total(setting, way, "dry")
             what = f"fell to {times(meanwhile.median, before.median)}" if fell else "did not fall"
-            then = (
-                (" and came back when they were prompt again" if back else " and had not come back at the end")
-                if fell
-                else ""
+            if fell:
+                what += " and came back with the others" if back else " and had not come back at the end"
+            dry = figures.total(setting, way, "dry")
+            why = f"out of pages {dry} times" if dry else "never out of pages"
+            p99 = number(figures.median(setting, way, "prompt_p99_ms"))
+            lines.append(
+                f"- heap {heap_text(setting.heap)}, {way}: what the prompt guests got {what}; their latency p99 was "
+                f"{p99} ms; {why}."
             )
-            why = f"; out of pages {dry} times" if dry else "; never out of pages"
-            lines.append(f"- heap {heap_text(setting.heap)}, {way}: what the prompt guests got {what}{then}{why}.")
+    return [*lines, "", *shares(figures)]
+
+
+def shares(figures: Figures) -> list[str]:
+    """How much of the same load each way delivered to all guests together, heap by heap."""
+    lines = []
+    for way in figures.ways:
+        parts = [
+            f"{heap_text(setting.heap)} {percent(figures.total(setting, way, 'delivered'), sent)}"
+            for setting in figures.settings("heaps")
+            if (sent := figures.total(setting, way, "sent"))
+        ]
+        if parts:
+            lines.append(f"- {way} delivered to all of them together, by heap: {listed(parts)} of what was sent.")
     return lines
 
 
