@@ -87,19 +87,19 @@ def transport_lab(name: str, flavour: str, way: str, guests: int, heap: str, pro
     """A lab, up and with all its agents until the block is left."""
     with ExitStack() as stack:
         said = stack.enter_context(tempfile.TemporaryFile("w+"))
-        with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".toml") as file:
+        with tempfile.TemporaryFile("w") as file:  # it has no name, so that nothing can stay of it
             file.write(lab_file(name, flavour, way, guests, heap))
             file.flush()
             engine = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *XNET, "run", file.name],
-                stdin=subprocess.DEVNULL,
+                ["setpriv", "--pdeathsig", "TERM", *XNET, "run", "/dev/stdin"],
+                stdin=file,
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
             )
-            stack.callback(end, engine, 5.0)
-            control = stack.enter_context(_connected(name, engine, said))
+        stack.callback(end, engine, 5.0)
+        control = stack.enter_context(_connected(name, engine, said))
         agents = []
         for domain in [SENDER, *receivers(guests), "dom0"]:
             agent = Agent(domain, control.namespaces(domain), program)

@@ -45,6 +45,7 @@ def _saved(figures: Figures, plot: Callable[[Figures, Any], bool], path: Path) -
         if not plot(figures, figure):
             path.unlink(missing_ok=True)
             return False
+        figure.axes[0].legend()
         for axes in figure.axes:
             axes.minorticks_off()  # a third of the file, on logarithmic axes
         figure.savefig(path, metadata={"Date": None})
@@ -78,7 +79,6 @@ def _sizes(figures: Figures, figure: Any) -> bool:
     _lines(right, figures, figures.settings("sizes", load=FULL), "gbps", lambda each: each.size)
     for axes, label in ((left, "delivered frames/s"), (right, "delivered Gbit/s")):
         axes.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title=label)
-    left.legend()
     return some
 
 
@@ -90,7 +90,6 @@ def _cpu(figures: Figures, figure: Any) -> bool:
     _lines(right, figures, light, "p99_ms", lambda each: each.size, ":")
     left.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title="engine's CPU, us a frame, light load")
     right.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title="latency, ms (p50; dotted: p99)")
-    left.legend()
     return some
 
 
@@ -107,7 +106,6 @@ def _loads(figures: Figures, figure: Any) -> bool:
     load = "load, parts of copy's saturation"
     left.set(xlabel=load, title=f"delivered frames/s, {size} bytes")
     right.set(xlabel=load, yscale="log", title="latency, ms (p50; dotted: p99)")
-    left.legend()
     return some
 
 
@@ -119,7 +117,6 @@ def _guests(figures: Figures, figure: Any) -> bool:
     left.set(xscale="log", xlabel="receivers, all prompt", title="delivered frames/s, as fast as it goes")
     _lines(right, figures, stopped, "heap_least", lambda each: each.guests)
     right.set(xscale="log", xlabel="receivers, most of them stopped", title="fewest pages in the default heap")
-    left.legend()
     return some
 
 
@@ -136,7 +133,6 @@ def _heaps(figures: Figures, figure: Any) -> bool:
     for axes in (left, right):
         axes.set_xticks(range(len(settings)), [heap_text(each.heap) for each in settings])
         axes.set(xlabel="heap", ylim=(0, None))
-    left.legend()
     return True
 
 
@@ -163,5 +159,4 @@ def _story(figures: Figures, figure: Any) -> bool:
     for axes, title in ((left, "delivered frames/s"), (right, "pages the heap can lend")):
         axes.axvspan(seconds / 4, seconds * 3 / 4, color="grey", alpha=0.15)
         axes.set(xlabel="seconds (grey: most guests are stopped)", title=title, ylim=(0, None))
-    right.legend()
     return True

@@ -134,6 +134,8 @@ def _guests(figures: Figures) -> list[str]:
         (True, 0.7, "dry", "The same: times that a netback found no pages to flip"),
     ):
         settings = figures.settings("guests", stopped=stopped, load=load)
+        if not settings:
+            continue
         rows = _labelled([each.guests for each in settings], _rows(figures, settings, name))
         sizes = ", ".join(str(size) for size in sorted({each.size for each in settings}))
         lines += [f"{title} ({sizes} bytes):", "", *table(["receivers", *figures.ways], rows)]
