@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -16,6 +16,7 @@ from xnet.bench.setup import end
 from xnet.bench.transports.agent import Agent, end_in, start_in
 from xnet.bench.transports.control import Control
 from xnet.errors import HostError
+from xnet.host.netns import NamespaceFds
 
 WAYS = {
     "copy": "",
@@ -102,10 +103,12 @@ def transport_lab(name: str, flavour: str, way: str, guests: int, heap: str, pro
         control = stack.enter_context(_connected(name, engine, said))
         agents = []
         for domain in [SENDER, *receivers(guests), "dom0"]:
-            agent = Agent(domain, control.namespaces(domain), program)
-            stack.callback(agent.close)
-            agents.append(agent)
-        _acquaint(agents[0], guests)
+            with closing(control.namespaces(domain)) as spaces:
+                agent = Agent(domain, spaces, program)
+                stack.callback(agent.close)
+                agents.append(agent)
+                if domain == SENDER:
+                    _acquaint(spaces, guests)
         yield TransportLab(name, way, engine.pid, control, agents[0], agents[1:-1], agents[-1])
 
 
@@ -126,10 +129,10 @@ def _connected(name: str, engine: subprocess.Popen[str], said: IO[str]) -> Contr
         time.sleep(0.03)
 
 
-def _acquaint(sender: Agent, guests: int) -> None:
+def _acquaint(sender: NamespaceFds, guests: int) -> None:
     """Tell the sender who has which address, for good: no question about it may get lost under load."""
     lines = [f"neigh replace {address(n)} lladdr {mac(n)} dev eth0 nud permanent" for n in range(1, guests + 1)]
-    process = start_in(sender.spaces, ["ip", "-batch", "-"])
+    process = start_in(sender, ["ip", "-batch", "-"])
     try:
         said, _ = process.communicate("\n".join(lines) + "\n", timeout=START_S)
         if process.returncode:

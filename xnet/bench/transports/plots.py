@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xnet.bench.report import Spread
 from xnet.bench.transports.figures import BIN_S, Figures, Setting, heap_text
 from xnet.bench.transports.plan import DEFAULT_HEAP, FULL, LIGHT
 
@@ -61,16 +62,27 @@ def _lines(
     some = False
     for way in figures.ways:
         found = [(x(each), spread) for each in settings if (spread := figures.spread(each, way, name)) is not None]
-        if found:
-            some = True
-            middle = [spread.median for _, spread in found]
-            low = [spread.median - spread.least for _, spread in found]
-            high = [spread.greatest - spread.median for _, spread in found]
-            places = [place for place, _ in found]
-            axes.errorbar(
-                places, middle, [low, high], fmt=f"o{style}", ms=3, lw=1.2, capsize=2, color=COLOURS[way], label=way
-            )
+        some |= _line(axes, way, found, style)
     return some
+
+
+def _line(axes: Any, way: str, found: Sequence[tuple[float, Spread]], style: str = "-") -> bool:
+    """One way's line, if there is anything in it."""
+    middle = [spread.median for _, spread in found]
+    low = [spread.median - spread.least for _, spread in found]
+    high = [spread.greatest - spread.median for _, spread in found]
+    places = [place for place, _ in found]
+    if found:
+        axes.errorbar(
+            places, middle, [low, high], fmt=f"o{style}", ms=3, lw=1.2, capsize=2, color=COLOURS[way], label=way
+        )
+    return bool(found)
+
+
+def _ticks(axes: Any, values: Iterable[int]) -> None:
+    """Marks on a logarithmic axis where something was measured."""
+    known = sorted(set(values))
+    axes.set_xticks(known, [f"{value // 1000}k" if value >= 1000 else str(value) for value in known])
 
 
 def _sizes(figures: Figures, figure: Any) -> bool:
@@ -79,6 +91,7 @@ def _sizes(figures: Figures, figure: Any) -> bool:
     _lines(right, figures, figures.settings("sizes", load=FULL), "gbps", lambda each: each.size)
     for axes, label in ((left, "delivered frames/s"), (right, "delivered Gbit/s")):
         axes.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title=label)
+        _ticks(axes, figures.options.sizes)
     return some
 
 
@@ -90,6 +103,8 @@ def _cpu(figures: Figures, figure: Any) -> bool:
     _lines(right, figures, light, "p99_ms", lambda each: each.size, ":")
     left.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title="engine's CPU, us a frame, light load")
     right.set(xscale="log", yscale="log", xlabel="bytes of a datagram", title="latency, ms (p50; dotted: p99)")
+    for axes in (left, right):
+        _ticks(axes, figures.options.sizes)
     return some
 
 
@@ -117,6 +132,9 @@ def _guests(figures: Figures, figure: Any) -> bool:
     left.set(xscale="log", xlabel="receivers, all prompt", title="delivered frames/s, as fast as it goes")
     _lines(right, figures, stopped, "heap_least", lambda each: each.guests)
     right.set(xscale="log", xlabel="receivers, most of them stopped", title="fewest pages in the default heap")
+    _ticks(left, (each.guests for each in full))
+    _ticks(right, (each.guests for each in stopped))
+    right.set(ylim=(0, None))
     return some
 
 
@@ -126,9 +144,11 @@ def _heaps(figures: Figures, figure: Any) -> bool:
         return False
     left, right = figure.subplots(1, 2)
     places = {setting: place for place, setting in enumerate(settings)}
-    _lines(left, figures, settings, "delivered", places.__getitem__)
+    for way in figures.ways:
+        found = [(place, figures.phases(each, way)["meanwhile"]) for each, place in places.items()]
+        _line(left, way, [(place, spread) for place, spread in found if spread is not None])
     _lines(right, figures, settings, "console", places.__getitem__)
-    left.set(title="frames delivered of the same load")
+    left.set(title="frames/s of prompt guests, the others stopped")
     right.set(title="console messages")
     for axes in (left, right):
         axes.set_xticks(range(len(settings)), [heap_text(each.heap) for each in settings])
