@@ -61,7 +61,7 @@ class Options:
     rounds: int = 3
     seconds: float = 0.6
     seed: int = 0
-    sizes: tuple[int, ...] = (64, 256, 1024, 1448, 4000, 16000, 65000)
+    sizes: tuple[int, ...] = (64, 256, 1448, 4000, 16000, 65000)
     load_sizes: tuple[int, ...] = (1448, 16000)
     loads: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
     guests: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)

@@ -82,7 +82,7 @@ def _line(axes: Any, way: str, found: Sequence[tuple[float, Spread]], style: str
 def _ticks(axes: Any, values: Iterable[int]) -> None:
     """Marks on a logarithmic axis where something was measured."""
     known = sorted(set(values))
-    axes.set_xticks(known, [f"{value // 1000}k" if value >= 1000 else str(value) for value in known])
+    axes.set_xticks(known, [str(value) for value in known])
 
 
 def _sizes(figures: Figures, figure: Any) -> bool:
