@@ -121,7 +121,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(compare, "RIVALS", known)
     monkeypatch.setattr(compare, "lab_setup", stage)
     monkeypatch.setattr(compare, "check_machine", lambda: None)
-    monkeypatch.setattr(compare, "environment", lambda relay: {})
+    monkeypatch.setattr(compare, "environment", lambda relay: {"relay": relay})
     monkeypatch.setattr(compare, "either", lambda name: stage_program())
     monkeypatch.setattr(compare, "workloads", lambda ends: {name: workload(name) for name in QUICK})
     monkeypatch.setattr(compare, "_said", lambda setup, argv: "2: eth0: mtu 1400 state UP")
@@ -146,6 +146,8 @@ def test_what_fails_or_is_not_there_is_told_and_the_rest_goes_on(played: list[tu
     assert len(result.samples) == 3 * len(QUICK) - 1
     assert not result.is_reached()
     assert result.links["kernel"].startswith("MTU 1400")
+    assert result.links["kernel"].endswith("; kernel-package of unknown version")
+    assert result.environment == {}
 
 
 def test_every_round_starts_with_another_system(played: list[tuple[str, str]]) -> None:

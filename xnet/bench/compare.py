@@ -128,6 +128,7 @@ def run_compare(rounds: int, seconds: int, progress: Progress) -> Comparison:
     with ExitStack() as stack:
         traffic = workloads(stack.enter_context(either("ends")))
         result = Comparison(environment("none"), rounds, seconds)
+        del result.environment["relay"]
         progress(0, 0, "starting the systems")
         systems = _systems(stack, result)
         steps = Steps(progress, rounds * len(QUICK) * len(systems))
@@ -159,6 +160,9 @@ def _systems(stack: ExitStack, result: Comparison) -> dict[str, Setup]:
         result.links[name] = link_of(
             _said(setup, ["ip", "link", "show", "eth0"]), _said(setup, ["ethtool", "-k", "eth0"])
         )
+    for rival in RIVALS:
+        if rival.name in systems:
+            result.links[rival.name] += f"; {rival.version()}"
     return systems
 
 

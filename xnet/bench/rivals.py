@@ -206,6 +206,14 @@ class Rival:
         installed = all(map(shutil.which, self.tools))
         return None if installed else f"not installed: apt install {self.package}"
 
+    def version(self) -> str:
+        """Debian's version of it, which is the whole difference with some; unknown where there is no dpkg."""
+        try:
+            asked = subprocess.run(["dpkg-query", "-W", self.package], capture_output=True, text=True, check=False)
+        except OSError:
+            return f"{self.package} of unknown version"
+        return " ".join(asked.stdout.split()) or f"{self.package} of unknown version"
+
 
 RIVALS = (
     Rival(
