@@ -48,6 +48,7 @@ def figures(point: Point, *, faster: float = 2.0, dry_at: str | None = None) -> 
         "cpu_us_per_frame": 1e6 / fps,
         "cpu_s_per_gb": 1.5,
         "frames_given": 250 if point.way == "flip" else 0,
+        "frames_increased": 256 if point.way == "flip" else 0,
         "deferred": 5,
         "dry": 4 if dry else 0,
         "heap_pages": 4096,

@@ -58,7 +58,7 @@ def dryness(figures: Figures) -> list[str]:
         least = _least(figures, way)
         if "flip" not in way:
             lines.append(
-                f"- {way}: never ran dry; the heap never lent a page."
+                f"- {way}: never ran dry; the heap lent {_lent(figures, way)} pages in all."
                 if not dry
                 else f"- {way}: ran dry in {len(dry)} settings, which it should not: {dry[0].text()}."
             )
@@ -72,6 +72,11 @@ def dryness(figures: Figures) -> list[str]:
         elif measured:
             lines.append(f"- {way} with a scarce heap: did not run dry at any of {listed(sorted(measured))} either.")
     return lines
+
+
+def _lent(figures: Figures, way: str) -> int:
+    """Pages that the heap gave to domains while a way was measured."""
+    return sum(each.figures["frames_increased"] for each in figures.measured if each.point.way == way)
 
 
 def _default_heap(way: str, dry: list[Setting], least: tuple[int, int, Setting] | None) -> str:
