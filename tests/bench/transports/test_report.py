@@ -21,6 +21,7 @@ def words(**how: object) -> str:
 def test_running_dry_at_the_default_heap_is_said() -> None:
     text = words(dry_at="")
     assert "flip at the default heap: **ran dry**, only where most guests were stopped, from 8 guests on" in text
+    assert "in 2 of 2 rounds" in text
     assert "flip with a scarce heap: did not run dry at any of 2M either" in text
     assert SQUEEZE in text
 
@@ -54,7 +55,17 @@ def test_a_crossover_is_named_by_its_sizes() -> None:
     for each in found.measured.values():
         if each.point.way == "flip" and each.point.size == 65000:
             each.figures["fps"] *= 4
-    assert "flip is better at 65000 bytes, copy at the others" in story.crossover(Figures(found))[0]
+    assert "flip is better at 65000 bytes, copy at others" in story.crossover(Figures(found))[0]
+
+
+def test_rounds_that_overlap_decide_nothing() -> None:
+    found = kept()
+    for each in found.measured.values():
+        if each.point.size == 65000 and each.point.way == "flip" and each.point.round == 2:
+            each.figures["fps"] *= 3
+    verdict = story.crossover(Figures(found))[0]
+    assert "copy is better at any size where rounds do not overlap: no crossover" in verdict
+    assert "at 65000 bytes the rounds of both overlap" in verdict
 
 
 def test_what_varied_is_computed_from_the_rounds() -> None:

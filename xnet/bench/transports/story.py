@@ -19,29 +19,34 @@ def crossover(figures: Figures) -> list[str]:
         (LIGHT, "cpu_us_per_frame", False, "CPU time per frame at a light load"),
         (LIGHT, "p50_ms", False, "median latency at a light load"),
     ):
-        ratios = []
+        ratios, alike = [], []
         for setting in figures.settings("sizes", load=load):
-            flip, copy = figures.median(setting, "flip", name), figures.median(setting, "copy", name)
-            if flip and copy:
-                ratios.append((setting.size, flip / copy if more else copy / flip))
+            flip, copy = figures.spread(setting, "flip", name), figures.spread(setting, "copy", name)
+            if flip and copy and flip.median and copy.median:
+                ratios.append((setting.size, flip.median / copy.median if more else copy.median / flip.median))
+                if flip.least <= copy.greatest and copy.least <= flip.greatest:
+                    alike.append(setting.size)
         if ratios:
-            lines.append(f"- {what}: {_verdict(ratios)}")
+            lines.append(f"- {what}: {_verdict(ratios, alike)}")
     return lines or ["Flip and copy were not both measured."]
 
 
-def _verdict(ratios: list[tuple[int, float]]) -> str:
-    """Who is better where; a ratio above 1 says that flip is."""
+def _verdict(ratios: list[tuple[int, float]], alike: list[int]) -> str:
+    """Who is better where; a ratio above 1 says that flip is, and sizes are `alike` where their rounds overlap."""
     best, worst = max(ratios, key=lambda each: each[1]), min(ratios, key=lambda each: each[1])
-    wins = [size for size, ratio in ratios if ratio > 1]
+    wins = [size for size, ratio in ratios if ratio > 1 and size not in alike]
+    losses = [size for size, ratio in ratios if ratio <= 1 and size not in alike]
     reach = (
         f"flip is {number(worst[1])} times as good as copy at worst ({worst[0]} bytes), "
         f"{number(best[1])} at best ({best[0]} bytes)"
     )
-    if not wins:
-        return f"copy is better at every size measured: no crossover; {reach}."
-    if len(wins) == len(ratios):
-        return f"flip is better at every size measured: no crossover; {reach}."
-    return f"flip is better at {listed([str(size) for size in wins])} bytes, copy at the others; {reach}."
+    if alike:
+        reach += f"; at {listed([str(size) for size in alike])} bytes the rounds of both overlap"
+    if wins and losses:
+        return f"flip is better at {listed([str(size) for size in wins])} bytes, copy at others; {reach}."
+    who = "flip" if wins else "copy" if losses else "neither"
+    where = "every size measured" if not alike else "any size where rounds do not overlap"
+    return f"{who} is better at {where}: no crossover; {reach}."
 
 
 def dry_settings(figures: Figures, way: str) -> list[Setting]:
@@ -65,7 +70,9 @@ def dryness(figures: Figures) -> list[str]:
             continue
         default = [each for each in dry if each.heap == DEFAULT_HEAP]
         scarce = sorted({each.heap for each in dry if each.heap != DEFAULT_HEAP}, key=lambda heap: int(heap[:-1]))
-        lines.append(_default_heap(way, default, least))
+        found = figures.rounds(default[0], way) if default else []
+        rounds = f"{sum(each['dry'] > 0 for each in found)} of {len(found)}"
+        lines.append(_default_heap(way, default, least, rounds))
         measured = {each.heap for each, of in figures.cells if of == way and each.heap != DEFAULT_HEAP}
         if scarce:
             lines.append(f"- {way} with a scarce heap: ran dry at {listed([heap_text(heap) for heap in scarce])}.")
@@ -79,12 +86,15 @@ def _lent(figures: Figures, way: str) -> int:
     return sum(each.figures["frames_increased"] for each in figures.measured if each.point.way == way)
 
 
-def _default_heap(way: str, dry: list[Setting], least: tuple[int, int, Setting] | None) -> str:
+def _default_heap(way: str, dry: list[Setting], least: tuple[int, int, Setting] | None, rounds: str) -> str:
     if dry:
         stopped = all(each.stopped for each in dry)
         where = "only where most guests were stopped" if stopped else "also where all guests were prompt"
         fewest = min(each.guests for each in dry)
-        return f"- {way} at the default heap: **ran dry**, {where}, from {fewest} guests on ({dry[0].text()})."
+        return (
+            f"- {way} at the default heap: **ran dry**, {where}, from {fewest} guests on ({dry[0].text()}; in {rounds} "
+            f"rounds)."
+        )
     if least is None:
         return f"- {way} at the default heap: not measured."
     free, pages, setting = least
