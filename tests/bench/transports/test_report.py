@@ -28,7 +28,7 @@ def test_running_dry_at_the_default_heap_is_said() -> None:
 
 def test_running_dry_at_a_scarce_heap_only_is_said() -> None:
     text = words(dry_at="2M")
-    assert "flip at the default heap: **did not run dry**; of 4096 pages the heap could lend 1234" in text
+    assert "flip at the default heap of 4096 pages: **did not run dry**; it never had fewer than 1234 to lend" in text
     assert "flip with a scarce heap: ran dry at 2MiB" in text
     assert "heap 2MiB, flip: what the prompt guests got fell to 0.1x and came back with the others; their" in text
     assert "heap 2MiB, copy: what the prompt guests got did not fall; their latency p99 was 3 ms; never" in text

@@ -99,8 +99,8 @@ def _default_heap(way: str, dry: list[Setting], least: tuple[int, int, Setting] 
         return f"- {way} at the default heap: not measured."
     free, pages, setting = least
     return (
-        f"- {way} at the default heap: **did not run dry**; of {pages} pages the heap could lend {free} when it had "
-        f"fewest ({setting.text()})."
+        f"- {way} at the default heap of {pages} pages: **did not run dry**; it never had fewer than {free} to lend, "
+        f"what guests gave up for the buffers they post among them ({setting.text()})."
     )
 
 
