@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from xnet.abi.xen import PAGE_SIZE
 from xnet.compiled import is_compiled
 from xnet.engine.iov import receive, send
-from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6, MOST_PAGES, Frames, own
+from xnet.frame import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TCPV6, MOST_PAGES, Chain, Frames, own
 from xnet.frame.ether import header_shape
+from xnet.frame.gro import joined
 from xnet.testing.frames import plain, tcp, udp
 
 pytestmark = pytest.mark.integration
@@ -114,12 +115,12 @@ def test_frames_of_one_kind_are_written_behind_one_header(ends: tuple[socket.soc
     data = [tcp(bytes(3000), blank=True), tcp(bytes(4000), blank=True), udp(b"x")]
     memory, frames = laid((TSO, data[0]), (TSO, data[1]), (0, data[2]))
     shape = header_shape(TSO, memoryview(data[0]), len(data[0]))
-    assert send(here, memory, frames, 0, OTHER, TSO, shape) == (2, 0)
-    assert send(here, memory, frames, 2, OTHER, TSO, shape) == (2, 0), "of another word"
-    assert send(here, memory, frames, 0, OTHER, TSO, 0x6000) == (0, 0), "of another shape"
-    assert send(here, memory, frames, 2, PLAIN, 0, 0) == (3, 0)
-    assert send(here, memory, frames, 1, PLAIN, 9, -1) == (2, 0), "that one, whatever it is"
-    assert send(here, memory, frames, 3, PLAIN, 0, 0) == (3, 0), "there are no more"
+    assert send(here, memory, frames, 0, OTHER, TSO, shape, False) == (2, 0, 0)
+    assert send(here, memory, frames, 2, OTHER, TSO, shape, False) == (2, 0, 0), "of another word"
+    assert send(here, memory, frames, 0, OTHER, TSO, 0x6000, False) == (0, 0, 0), "of another shape"
+    assert send(here, memory, frames, 2, PLAIN, 0, 0, False) == (3, 0, 0)
+    assert send(here, memory, frames, 1, PLAIN, 9, -1, False) == (2, 0, 0), "that one, whatever it is"
+    assert send(here, memory, frames, 3, PLAIN, 0, 0, False) == (3, 0, 0), "there are no more"
     assert read_all(ends[1]) == [OTHER + data[0], OTHER + data[1], PLAIN + data[2], PLAIN + data[1]]
 
 
@@ -146,20 +147,22 @@ def test_a_frame_has_the_shape_that_a_thorough_look_finds(
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near, far:
         for said in {shape, 0, 6, 0x5000, 0x8080} - {-1}:
-            sent = send(near.fileno(), memoryview(frame), Frames([(word, len(frame), pieces)]), 0, PLAIN, word, said)
-            assert sent == (int(said == shape), 0)
+            sent = send(
+                near.fileno(), memoryview(frame), Frames([(word, len(frame), pieces)]), 0, PLAIN, word, said, True
+            )
+            assert sent == (int(said == shape), 0, 0)
 
 
 def test_what_goes_wrong_in_writing_has_its_errno(ends: tuple[socket.socket, socket.socket]) -> None:
     memory, frames = memoryview(bytes(4096)), Frames([own(0, 0, 4096)] * 100000)
-    at, error = send(ends[0].fileno(), memory, frames, 0, PLAIN, 0, 0)
+    at, error, _ = send(ends[0].fileno(), memory, frames, 0, PLAIN, 0, 0, False)
     assert (0 < at < 100000, error) == (True, errno.EAGAIN)
-    assert send(-1, memory, frames, 7, PLAIN, 0, 0) == (7, errno.EBADF)
+    assert send(-1, memory, frames, 7, PLAIN, 0, 0, False) == (7, errno.EBADF, 0)
     full = os.open("/dev/full", os.O_WRONLY)
-    assert send(full, memory, frames, 7, PLAIN, 0, 0) == (7, errno.ENOSPC)
+    assert send(full, memory, frames, 7, PLAIN, 0, 0, False) == (7, errno.ENOSPC, 0)
     os.close(full)
     many = Frames([(0, 5000, ((0, 1, 1, 2),) * 5000)])
-    assert send(ends[0].fileno(), memory, many, 0, PLAIN, 0, 0) == (0, errno.EINVAL)
+    assert send(ends[0].fileno(), memory, many, 0, PLAIN, 0, 0, False) == (0, errno.EINVAL, 0)
 
 
 def test_rubbish_is_refused_and_nothing_is_held(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -169,5 +172,58 @@ def test_rubbish_is_refused_and_nothing_is_held(ends: tuple[socket.socket, socke
     nowhere = Frames([own(0, FRAME - 9, 10)])
     if is_compiled():
         with pytest.raises(ValueError, match="not in memory"):
-            send(here, memoryview(buffer), nowhere, 0, PLAIN, 0, 0)
+            send(here, memoryview(buffer), nowhere, 0, PLAIN, 0, 0, True)
     buffer.clear()
+
+
+def segments(sizes: list[int], starts: list[int], mss: int, cuts: list[int]) -> tuple[memoryview, Frames]:
+    """TCP in plain IPv4, its sequence numbers where they are said to be, in pieces of one byte up to a cut."""
+    memory, frames = bytearray(), Frames()
+    for size, seq, cut in zip(sizes, starts, cuts, strict=True):
+        data = tcp(bytes((seq + i) % 251 for i in range(size)), seq=seq, blank=True)
+        word = CSUM_BLANK | (GSO_TCPV4 | mss << GSO_SIZE_SHIFT if size > mss else 0)
+        at, pieces = len(memory), [(len(memory), len(data) - cut, 1, 2)]
+        pieces += [(at + i, 1, 1, 2) for i in range(len(data) - cut, len(data))]
+        frames.append((word, len(data), tuple(pieces)))
+        memory += data
+    return memoryview(memory), frames
+
+
+@given(
+    st.lists(st.sampled_from([1, 80, 81, 160, 240, 30000]), min_size=1, max_size=8),
+    st.data(),
+)
+def test_segments_are_joined_as_gro_says(sizes: list[int], draw: st.DataObject) -> None:
+    """Mostly in order, now and then not, in many pieces or few; what is not joined is sent alone."""
+    starts, seq = [], 1000
+    for size in sizes:
+        seq += draw.draw(st.sampled_from([0, 0, 0, 0, 1]))
+        starts.append(seq)
+        seq += size
+    cuts = [draw.draw(st.sampled_from([0, 1, 100 if size > 100 else 0])) for size in sizes]
+    memory, frames = segments(sizes, starts, 80, cuts)
+    chain, wanted, done = Chain(memory, frames), [], 0
+    while done < len(frames):
+        found = joined(chain, done)
+        wanted.append(b"".join((found.headers, *found.data)) if found else PLAIN + chain.tobytes(frames[done]))
+        done += 1 + (found.others if found else 0)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        far.setblocking(False)
+        at = joins = 0
+        while at < len(frames):
+            word, data = frames[at][0], chain.tobytes(frames[at])
+            shape = header_shape(word, memoryview(data), len(data))
+            after, error, more = send(near.fileno(), memory, frames, at, PLAIN, word, shape, True)
+            assert (error, after > at) == (0, True)
+            at, joins = after, joins + more
+        assert read_all(far) == wanted
+    assert joins == len(frames) - len(wanted)
+
+
+def test_a_frame_behind_that_is_not_in_memory_is_still_told(ends: tuple[socket.socket, socket.socket]) -> None:
+    memory, frames = segments([8], [1000], 8, [0])
+    frames.append((CSUM_BLANK, 62, ((len(memory) - 5, 62, 1, 2),)))
+    if is_compiled():
+        with pytest.raises(ValueError, match="not in memory"):
+            send(ends[0].fileno(), memory, frames, 0, PLAIN, CSUM_BLANK, 6, True)

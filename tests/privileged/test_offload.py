@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,3 +90,22 @@ async def test_large_frames_are_segmented_for_a_guest_that_cannot_take_them(
                 await running.swap("a", "b", wire.at(family, 2), 4 * MIB)
             assert len(lengths(into_b)) >= 40
             assert max(lengths(out_of_a)) > 1460 >= max(lengths(into_b))
+
+
+@pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])
+@pytest.mark.parametrize("gro", [True, False])
+async def test_segments_that_come_together_are_one_frame_to_the_guest(
+    boot: Boot, lab: MakeLab, wires: tuple[Wire, ...], gro: bool
+) -> None:
+    """a's are small, as those of one guest among many; what b gets is whole."""
+    async with boot(replace(lab("a", "b"), gro=gro)) as running:
+        for wire in wires:
+            await running.run("a", "ip", "link", "set", wire.device, "gso_max_size", "4096")
+            async with (
+                watched(running, "a", wire.device, "out") as out_of_a,
+                watched(running, "b", wire.device, "in") as into_b,
+            ):
+                await running.swap("a", "b", wire.at(4, 2), 8 * MIB)
+            assert 1460 < max(lengths(out_of_a)) <= 4096
+            assert (max(lengths(into_b)) > 4096) == gro
+            assert bool(running.vif("b", wire)["tap"].get("joined_frames")) == gro

@@ -88,6 +88,7 @@ def read_lab(top: Table, source: str) -> Read:
         rx_mode=lab.get("rx_mode", RX_MODE, "copy"),
         rx_drain_s=lab.get("rx_drain_timeout", drain, DRAIN_S),
         rx_stall_s=lab.get("rx_stall_timeout", duration, STALL_S),
+        gro=machine.get("gro", flag, True),
         loop=cast(Literal["auto", "asyncio", "uvloop"], loop),
         dom0_netns=cast(Literal["private", "host"], netns),
         source=source,

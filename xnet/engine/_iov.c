@@ -8,6 +8,7 @@
 
 #include "../frame/_frames.h"
 #include "../frame/_shape.h"
+#include "_gro.h"
 
 static const frames_api *api;
 
@@ -117,19 +118,65 @@ static int shape_of(int64_t word, const struct iovec *iov, int count)
     return header_shape(word, head, there);
 }
 
-/* send(fd, memory, frames, at, header, word, shape) */
+/* How many frames behind number `at` go on where it ends. iov[1] on are its pieces, `*count` of them: then iov[0] is the
+ * headers of all as one frame's, in `to`, and the data of the others is in more pieces. */
+static int joined(const Frames *frames, Py_ssize_t at, const Py_buffer *memory, struct iovec *iov, int *count,
+                  uint8_t *to)
+{
+    const uint8_t *first = iov[1].iov_base;
+    uint32_t length = frames->frame[at].length, segment, seq;
+    int headers = stream_headers(first, iov[1].iov_len, length), more = 0;
+    uint8_t flags = 0;
+
+    segment = headers && frames->frame[at].word & GSO_TYPE_MASK ? segment_of(frames->frame[at].word, 0) : 0;
+    if (!segment || iov[0].iov_len != VNET || (length - headers) % segment)
+        return 0;
+    seq = get32(first + SEQ_AT) + length - headers;
+    while (++at < frames->count) {
+        const Frame *next = frames->frame + at;
+        struct iovec *behind = iov + 1 + *count;
+        uint32_t payload = next->length - headers;
+        int pieces = *count + next->count < MOST ? places(frames, next, memory, behind) : 0;
+
+        if (pieces <= 0 || stream_headers(behind->iov_base, behind->iov_len, next->length) != headers ||
+            !goes_on(first, behind->iov_base, headers, seq) || length + payload > PACKET_MAX + ETH_HLEN ||
+            (next->word & GSO_TYPE_MASK ? segment_of(next->word, payload) != segment
+                                        : payload > segment || !segment_of(next->word, payload)))
+            break;
+        flags |= ((uint8_t *)behind->iov_base)[FLAGS_AT];
+        behind->iov_base = (char *)behind->iov_base + headers;
+        behind->iov_len -= headers;
+        *count += pieces;
+        length += payload;
+        seq += payload;
+        more++;
+        if (payload % segment)
+            break;
+    }
+    PyErr_Clear(); /* a frame not in memory is met again */
+    if (!more)
+        return 0;
+    joined_headers(to, first, headers, length, segment, flags);
+    iov[0] = (struct iovec){to, VNET + headers};
+    iov[1].iov_base = (char *)iov[1].iov_base + headers;
+    iov[1].iov_len -= headers;
+    return more;
+}
+
+/* send(fd, memory, frames, at, header, word, shape, gro) */
 static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     struct iovec iov[MOST];
+    uint8_t headers[VNET + HEADERS_MAX];
     Py_buffer memory;
     const Frames *frames;
-    Py_ssize_t at;
+    Py_ssize_t at, joins = 0;
     ssize_t put = 0;
     unsigned long wanted;
-    int fd, shape, count = 0;
+    int fd, shape, gro, count = 0;
 
-    if (nargs != 7 || !Py_IS_TYPE(args[2], api->type) || !PyBytes_Check(args[4])) {
-        PyErr_SetString(PyExc_TypeError, "send(fd, memory, Frames, at, header, word, shape)");
+    if (nargs != 8 || !Py_IS_TYPE(args[2], api->type) || !PyBytes_Check(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "send(fd, memory, Frames, at, header, word, shape, gro)");
         return NULL;
     }
     fd = (int)PyLong_AsLong(args[0]);
@@ -137,21 +184,26 @@ static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t na
     at = PyLong_AsSsize_t(args[3]);
     wanted = PyLong_AsUnsignedLong(args[5]);
     shape = (int)PyLong_AsLong(args[6]);
+    gro = args[7] == Py_True;
     if (PyErr_Occurred() || PyObject_GetBuffer(args[1], &memory, PyBUF_SIMPLE))
         return NULL;
-    iov->iov_base = PyBytes_AS_STRING(args[4]);
-    iov->iov_len = PyBytes_GET_SIZE(args[4]);
     for (; at >= 0 && at < frames->count; at++) {
         const Frame *frame = frames->frame + at;
+        int more = 0;
 
         if (shape >= 0 && frame->word != wanted)
             break;
         count = places(frames, frame, &memory, iov + 1);
         if (count < 0 || (count && shape >= 0 && shape_of(wanted, iov + 1, count) != shape))
             break;
+        iov[0] = (struct iovec){PyBytes_AS_STRING(args[4]), PyBytes_GET_SIZE(args[4])};
+        if (gro && count && shape >= 0 && at + 1 < frames->count)
+            more = joined(frames, at, &memory, iov, &count, headers);
         put = count ? transfer(writev, fd, iov, count + 1) : -EINVAL;
         if (put < 0)
             break;
+        at += more;
+        joins += more;
         if (shape < 0) {
             at++;
             break;
@@ -160,7 +212,8 @@ static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t na
     PyBuffer_Release(&memory);
     if (count < 0)
         return NULL;
-    return pack(2, (PyObject *[]){PyLong_FromSsize_t(at), PyLong_FromSsize_t(put < 0 ? -put : 0)});
+    return pack(3, (PyObject *[]){PyLong_FromSsize_t(at), PyLong_FromSsize_t(put < 0 ? -put : 0),
+                                  PyLong_FromSsize_t(joins)});
 }
 
 static PyMethodDef functions[] = {

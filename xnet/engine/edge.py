@@ -10,8 +10,8 @@ another pass of the event loop. A sink without room takes the reader off the loo
 namespace's kernel queues and drops meanwhile, as on a real host. While all pumps rest, a frame is read alone; behind it
 comes the pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
 
-Writes: a TAP takes frames as long as it is up. What it refuses is dropped and counted by cause; only EAGAIN is kept,
-one chain at most (`held`), and `room` is 0 until it is gone. No writer stays registered: a TAP is always writable.
+Writes: a TAP takes frames as long as it is up; TCP segments that go on where others end it gets as one (`frame.gro`).
+What it refuses is dropped and counted; only EAGAIN is kept, one chain (`held`), and `room` is 0 until it is gone.
 """
 
 from __future__ import annotations
@@ -204,13 +204,15 @@ class Pump(Client):
 
     def rx(self, chain: Chain) -> None:  # hot: budget 4 us a frame, system call included
         """Write a chain's frames; what the fd refuses is dropped by name."""
-        frames, memory, put = chain.frames, chain.memory, send
+        frames, memory, put, gro = chain.frames, chain.memory, send, self.turn.gro
         if self.held:
             self.count("write_busy", len(frames))  # nothing overtakes what waits
             return
         done, count = 0, len(frames)
         while done < count:
-            after, error = put(self.fd, memory, frames, done, self.wrote, self.wrote_word, self.wrote_shape)
+            after, error, joins = put(self.fd, memory, frames, done, self.wrote, self.wrote_word, self.wrote_shape, gro)
+            if joins:
+                self.count("joined_frames", joins)
             if after == done and not error:
                 after, error = self.send_other(chain, done)
             self.written_frames += after - done
@@ -227,11 +229,10 @@ class Pump(Client):
         frame = chain.frames[at]
         word, length, _ = frame
         view = head(chain, frame)
-        shape = header_shape(word, view, length)
-        header = vnet_header(word, view, length)
+        shape, header = header_shape(word, view, length), vnet_header(word, view, length)
         if shape >= 0:
             self.wrote, self.wrote_word, self.wrote_shape = header, word, shape
-        return send(self.fd, chain.memory, chain.frames, at, header, word, -1)
+        return send(self.fd, chain.memory, chain.frames, at, header, word, -1, False)[:2]
 
     def refused(self, error: int) -> None:
         """EIO: the device is down inside; EBADF: it is gone. Either way the frame is lost, and named."""
@@ -249,7 +250,7 @@ class Pump(Client):
         """The fd takes frames again; who waited for room has it."""
         while self.held:
             header, data = self.held[0]
-            sent, error = send(self.fd, memoryview(data), Frames([own(0, 0, len(data))]), 0, header, 0, -1)
+            sent, error, _ = send(self.fd, memoryview(data), Frames([own(0, 0, len(data))]), 0, header, 0, -1, False)
             if error == EAGAIN:
                 return
             if error:

@@ -5,9 +5,10 @@ at the start of a page, as long as one of any length fits in what is left of `si
 header is not `last`. The lengths; and why there are no more: 1 nothing is wrong, 0 less than a header was read, else
 the negative errno. `header` holds what was read last.
 
-`send(fd, memory, frames, at, header, word, shape)` writes frames from number `at` on behind the same header, as long as
-they have this word and shape (`ether.header_shape`); with a shape of -1, that one frame. The number of the first that
-was not written, and its errno: 0 if it wants another header, or is not there.
+`send(fd, memory, frames, at, header, word, shape, gro)` writes frames from number `at` on behind the same header, as
+long as they have this word and shape (`ether.header_shape`); with a shape of -1, that one frame. With `gro`, segments
+of one TCP stream are joined (`frame.gro`), whatever word those behind the first have. The number of the first that was
+not written, its errno, 0 if it wants another header or is not there, and how many went as part of the one before them.
 
 A TAP never blocks, and that it has nothing more is the end of every burst, so neither lets other threads run nor raises
 an exception for it. That is most of what Python's own ones cost; they are used where nothing was compiled.
@@ -27,6 +28,7 @@ else:
         from xnet.abi.xen import PAGE_SIZE
         from xnet.frame import FRAME_MAX, Chain, head
         from xnet.frame.ether import header_shape
+        from xnet.frame.gro import joined
 
         def receive(fd, memory, addr, size, most, header, last):
             lengths = []
@@ -45,20 +47,22 @@ else:
                     break
             return lengths, 1
 
-        def send(fd, memory, frames, at, header, word, shape):
-            chain = Chain(memory, frames)
+        def send(fd, memory, frames, at, header, word, shape, gro):
+            chain, joins = Chain(memory, frames), 0
             while at < len(frames):
                 frame = frames[at]
                 if shape >= 0 and (frame[0] != word or header_shape(word, head(chain, frame), frame[1]) != shape):
                     break
+                more = joined(chain, at) if gro and shape >= 0 else None
                 try:
-                    os.writev(fd, [header, *chain.views(frame)])
+                    os.writev(fd, [more.headers, *more.data] if more else [header, *chain.views(frame)])
                 except OSError as error:
-                    return at, error.errno or 0
-                at += 1
+                    return at, error.errno or 0, joins
+                at += 1 + (more.others if more else 0)
+                joins += more.others if more else 0
                 if shape < 0:
                     break
-            return at, 0
+            return at, 0, joins
 
 
 __all__ = ["receive", "send"]

@@ -107,6 +107,8 @@ class Lab:
     rx_stall_s: float = STALL_S
     """How long guests without buffers are waited for, likewise (seconds)."""
     loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    gro: bool = True
+    """Whether segments of a TCP stream are joined on their way to a TAP (`frame.gro`)."""
     dom0_netns: Literal["private", "host"] = "private"
     source: str = ""
     """Path of the file it came from, for messages."""

@@ -83,7 +83,7 @@ class Machine:
         """Everything up to the moment when the drivers shake hands."""
         lab, stack = self.lab, self.stack
         self.loop = asyncio.get_running_loop()
-        self.turn = Turn(self.loop)
+        self.turn = Turn(self.loop, gro=lab.gro)
         self.nursery = Nursery(on_death=self.guest_died)
         stack.push_async_callback(self.nursery.close)
         self.alias = f"xnet {lab.name} {os.getpid()}"

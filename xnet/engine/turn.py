@@ -26,10 +26,12 @@ BUSY_S: Final = 0.0001
 class Turn:
     """Call it to run the queue until it is empty, or long enough. `held`: somebody will."""
 
-    __slots__ = ("asked", "busy_s", "held", "left_at", "loop", "scheduled", "step")
+    __slots__ = ("asked", "busy_s", "gro", "held", "left_at", "loop", "scheduled", "step")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, gro: bool = True) -> None:
+        """`gro`: what one turn has for a TAP may be joined there (`frame.gro`)."""
         self.loop = loop
+        self.gro = gro
         self.held = False
         self.asked: Pump | None = None
         """Whose lone frame was the last thing that came in."""

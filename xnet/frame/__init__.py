@@ -2,7 +2,7 @@
 
 Frames are never objects of their own: `chain` says how a burst is laid out, `frames` holds it, `link` who takes it,
 `ether` looks at headers inside a view, `offload` finishes checksums and segments in software when
-the far side did not negotiate it, in staging pages from an `arena`.
+the far side did not negotiate it, in staging pages from an `arena`; `gro` makes one frame of segments that go on.
 A chain is lent for the call; who needs a frame longer copies it. Large frames keep their offload word from the guest
 that sent them to the place that must resolve it: the largest lever on speed there is.
 """
