@@ -81,3 +81,16 @@ def test_progress_is_a_line_a_round_on_a_file_and_one_line_on_a_terminal(
     for step in ((0, 0, "starting"), (0, 3, "round 1/2 a"), (1, 3, "round 1/2 b"), (2, 3, "round 2/2 a")):
         progress(*step)
     assert stderr.getvalue().startswith(shown)
+
+
+def test_a_place_that_cannot_be_kept_in_is_told_before_anything_is_measured(asked: list[Options]) -> None:
+    result = CliRunner().invoke(command.bench, ["--keep", "/nonexistent/figures.json"])
+    assert (result.exit_code, asked) == (1, [])
+    assert result.output == "Error: --keep /nonexistent/figures.json: /nonexistent is no directory\n"
+
+
+def test_a_disk_that_is_full_is_told_behind_the_figures(asked: list[Options]) -> None:
+    result = CliRunner().invoke(command.bench, ["--keep", "/dev/full"])
+    assert (result.exit_code, len(asked)) == (1, 1)
+    assert "xnbu" in result.output
+    assert result.output.endswith("Error: --keep /dev/full: No space left on device\n")

@@ -116,6 +116,13 @@ def bench(
         relay=relay,
         variants=variants,
     )
+    measure(options, checked, keep, as_json)
+
+
+def measure(options: Options, checked: str | None, keep: Path | None, as_json: bool) -> None:
+    """Run the bench and print what it gave; exit status 1 as `bench` says. A file that cannot be is told beforehand."""
+    if keep and not keep.parent.is_dir():
+        raise click.ClickException(f"--keep {keep}: {keep.parent} is no directory")
     try:
         kept = load(Path(checked)) if checked else None
         report = run_bench(options, progress_on(sys.stderr.isatty()))
@@ -124,7 +131,10 @@ def bench(
         raise click.ClickException(str(error)) from None
     tell(report, verdict, as_json)
     if keep:
-        keep.write_text(kept_of(report).as_json())
+        try:
+            keep.write_text(kept_of(report).as_json())
+        except OSError as error:
+            raise click.ClickException(f"--keep {keep}: {error.strerror}") from None
     if (report.failures or verdict.has_regressed()) if verdict else not report.is_reached():
         raise SystemExit(1)
 
