@@ -205,7 +205,7 @@ def test_segments_are_joined_as_gro_says(sizes: list[int], draw: st.DataObject) 
     chain, wanted, done = Chain(memory, frames), [], 0
     while done < len(frames):
         found = joined(chain, done)
-        wanted.append(b"".join((found.headers, *found.data)) if found else PLAIN + chain.tobytes(frames[done]))
+        wanted.append(PLAIN + b"".join((found.headers, *found.data)) if found else PLAIN + chain.tobytes(frames[done]))
         done += 1 + (found.others if found else 0)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near, far:

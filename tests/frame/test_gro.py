@@ -18,6 +18,8 @@ from xnet.frame import (
     Chain,
     Frame,
     Frames,
+    head,
+    vnet_header,
 )
 from xnet.frame.gro import joined
 from xnet.testing.frames import ACK, PSH, changed, tagged, tcp, udp
@@ -62,9 +64,10 @@ def stream(*payloads: int, seq: int = 1000, mss: int = MSS, **more: Any) -> list
 
 
 def all_of(chain: Chain, at: int = 0) -> tuple[int, bytes]:
-    """How many were joined to one, and the frame."""
-    found = joined(chain, at)
-    return (found.others, b"".join((found.headers, *found.data))) if found else (0, b"")
+    """How many were joined to one, and the frame behind the virtio-net header that the first would have alone."""
+    word, length, _ = frame = chain.frames[at]
+    vnet, found = vnet_header(word, head(chain, frame), length), joined(chain, at)
+    return (found.others, b"".join((vnet, found.headers, *found.data))) if found else (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ enum {
     DONT_FRAGMENT = 0x40,
     TCP_PSH = 0x08,
     TCP_ACK = 0x10,
-    VNET = 10,
-    NEEDS_CSUM = 1, /* virtio_net_hdr */
-    VNET_TCPV4 = 1,
+    VNET = 10, /* bytes of a virtio-net header */
 };
 
 static inline uint32_t get16(const uint8_t *at)
@@ -61,13 +59,15 @@ static inline uint32_t summed(uint32_t sum, const uint8_t *at, int size)
  * first `size` bytes; else 0. */
 static inline int stream_headers(const uint8_t *frame, int64_t size, uint32_t length)
 {
+    uint32_t offset;
     int headers;
 
     if (size < TCP_AT + 20 || plain_protocol(frame) != PROTOCOL_TCP || !(frame[FRAGMENT_AT] & DONT_FRAGMENT))
         return 0;
-    headers = TCP_AT + (frame[OFFSET_AT] >> 4) * 4;
-    if (headers < TCP_AT + 20 || headers > size || (uint32_t)headers >= length || frame[OFFSET_AT] & 0x0F ||
-        get16(frame + TOTAL_AT) + ETH_HLEN != length || (frame[FLAGS_AT] & ~TCP_PSH) != TCP_ACK)
+    offset = get16(frame + OFFSET_AT); /* and flags */
+    headers = TCP_AT + (offset >> 12) * 4;
+    if (headers < TCP_AT + 20 || headers > size || (uint32_t)headers >= length ||
+        get16(frame + TOTAL_AT) + ETH_HLEN != length || (offset & 0xFFF & ~TCP_PSH) != TCP_ACK)
         return 0;
     return headers;
 }
@@ -91,27 +91,16 @@ static inline int goes_on(const uint8_t *frame, const uint8_t *next, int headers
            !memcmp(frame + URGENT_AT, next + URGENT_AT, headers - URGENT_AT);
 }
 
-/* The headers of a frame of `length` bytes in segments of `segment`, behind a virtio-net header: those of
- * its first part, and what `flags` the others had. Its checksum is blank. */
-static inline void joined_headers(uint8_t *to, const uint8_t *first, int headers, uint32_t length, uint32_t segment,
-                                  uint8_t flags)
+/* The headers of a frame of `length` bytes: those of its first part, and what `flags` the others had. Its checksum is
+ * blank. */
+static inline void joined_headers(uint8_t *to, const uint8_t *first, int headers, uint32_t length, uint8_t flags)
 {
-    uint8_t *frame = to + VNET;
-
-    memset(to, 0, VNET);
-    to[0] = NEEDS_CSUM;
-    to[1] = VNET_TCPV4;
-    to[2] = headers; /* little-endian, as all that follow: hdr_len gso_size csum_start csum_offset */
-    to[4] = segment;
-    to[5] = segment >> 8;
-    to[6] = TCP_AT;
-    to[8] = TCP_SUM_AT - TCP_AT;
-    memcpy(frame, first, headers);
-    frame[FLAGS_AT] |= flags;
-    put16(frame + TOTAL_AT, length - ETH_HLEN);
-    put16(frame + IP_SUM_AT, 0);
-    put16(frame + IP_SUM_AT, ~summed(0, frame + ETH_HLEN, TCP_AT - ETH_HLEN));
-    put16(frame + TCP_SUM_AT, summed(PROTOCOL_TCP + length - TCP_AT, frame + SOURCE_AT, 8));
+    memcpy(to, first, headers);
+    to[FLAGS_AT] |= flags;
+    put16(to + TOTAL_AT, length - ETH_HLEN);
+    put16(to + IP_SUM_AT, 0);
+    put16(to + IP_SUM_AT, ~summed(0, to + ETH_HLEN, TCP_AT - ETH_HLEN));
+    put16(to + TCP_SUM_AT, summed(PROTOCOL_TCP + length - TCP_AT, to + SOURCE_AT, 8) % 0xFFFF);
 }
 
 #endif

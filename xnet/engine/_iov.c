@@ -118,8 +118,9 @@ static int shape_of(int64_t word, const struct iovec *iov, int count)
     return header_shape(word, head, there);
 }
 
-/* How many frames behind number `at` go on where it ends. iov[1] on are its pieces, `*count` of them: then iov[0] is the
- * headers of all as one frame's, in `to`, and the data of the others is in more pieces. */
+/* How many frames behind number `at`, which is to be segmented, go on where it ends. iov[0] is its virtio-net header and
+ * that of all, iov[1] on are its pieces, `*count` of them: then iov[0] has the headers of all as one frame's besides, in
+ * `to`, and the data of the others is in more pieces. */
 static int joined(const Frames *frames, Py_ssize_t at, const Py_buffer *memory, struct iovec *iov, int *count,
                   uint8_t *to)
 {
@@ -128,7 +129,7 @@ static int joined(const Frames *frames, Py_ssize_t at, const Py_buffer *memory, 
     int headers = stream_headers(first, iov[1].iov_len, length), more = 0;
     uint8_t flags = 0;
 
-    segment = headers && frames->frame[at].word & GSO_TYPE_MASK ? segment_of(frames->frame[at].word, 0) : 0;
+    segment = headers ? segment_of(frames->frame[at].word, 0) : 0;
     if (!segment || iov[0].iov_len != VNET || (length - headers) % segment)
         return 0;
     seq = get32(first + SEQ_AT) + length - headers;
@@ -156,7 +157,8 @@ static int joined(const Frames *frames, Py_ssize_t at, const Py_buffer *memory, 
     PyErr_Clear(); /* a frame not in memory is met again */
     if (!more)
         return 0;
-    joined_headers(to, first, headers, length, segment, flags);
+    memcpy(to, iov[0].iov_base, VNET);
+    joined_headers(to + VNET, first, headers, length, flags);
     iov[0] = (struct iovec){to, VNET + headers};
     iov[1].iov_base = (char *)iov[1].iov_base + headers;
     iov[1].iov_len -= headers;
@@ -197,7 +199,7 @@ static PyObject *iov_send(PyObject *module, PyObject *const *args, Py_ssize_t na
         if (count < 0 || (count && shape >= 0 && shape_of(wanted, iov + 1, count) != shape))
             break;
         iov[0] = (struct iovec){PyBytes_AS_STRING(args[4]), PyBytes_GET_SIZE(args[4])};
-        if (gro && count && shape >= 0 && at + 1 < frames->count)
+        if (gro && wanted & GSO_TYPE_MASK && shape >= 0 && count && at + 1 < frames->count)
             more = joined(frames, at, &memory, iov, &count, headers);
         put = count ? transfer(writev, fd, iov, count + 1) : -EINVAL;
         if (put < 0)

@@ -240,7 +240,7 @@ class Pump(Client):
         self.count(name or f"write_{errorcode.get(error, 'error')}", 1)
 
     def hold(self, chain: Chain, done: int) -> None:
-        """Keep what a busy fd did not take."""
+        """Keep what a busy fd did not take. The writer goes with it: a TAP is always writable."""
         for frame in list(chain.frames)[done:]:
             data = chain.tobytes(frame)
             self.held.append((vnet_header(frame[0], memoryview(data), frame[1]), data))

@@ -55,7 +55,7 @@ else:
                     break
                 more = joined(chain, at) if gro and shape >= 0 else None
                 try:
-                    os.writev(fd, [more.headers, *more.data] if more else [header, *chain.views(frame)])
+                    os.writev(fd, [header, more.headers, *more.data] if more else [header, *chain.views(frame)])
                 except OSError as error:
                     return at, error.errno or 0, joins
                 at += 1 + (more.others if more else 0)

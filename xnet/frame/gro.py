@@ -19,10 +19,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from xnet.abi.linux.virtio_net import VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, VNET_HDR
 from xnet.frame.chain import CSUM_BLANK, DATA_VALIDATED, GSO_SIZE_SHIFT, GSO_TCPV4, GSO_TYPE_MASK, Chain, Frame
-from xnet.frame.ether import ETH_HLEN, IPPROTO_TCP, plain_protocol
-from xnet.frame.offload import ones_sum
+from xnet.frame.ether import ETH_HLEN, IPPROTO_TCP, plain_protocol, plain_tcp4_headers
+from xnet.frame.offload import blank_checksum, finish_checksum
 
 TYPE, TOTAL, FRAGMENT, IP_SUM, SOURCE, TCP = 12, 16, 20, 24, 26, 34
 SEQ, ACKED, OFFSET, FLAGS, WINDOW, TCP_SUM, URGENT = 38, 42, 46, 47, 48, 50, 52
@@ -40,7 +39,7 @@ class Joined(NamedTuple):
     others: int
     """How many, less the first."""
     headers: bytes
-    """A virtio-net header, and those of the frame."""
+    """Those of the frame; its virtio-net header is the first one's."""
     data: list[memoryview]
 
 
@@ -54,7 +53,8 @@ def joined(chain: Chain, at: int) -> Joined | None:
         return None
     others, flags, length, pieces, data = 0, head[FLAGS], frame[1], len(frame[2]), body(chain, frame, len(head))
     seq = int.from_bytes(head[SEQ:ACKED]) + payload
-    for each in list(chain.frames)[at + 1 :]:
+    for number in range(at + 1, len(chain.frames)):
+        each = chain.frames[number]
         theirs = headers_of(chain, each)
         payload, pieces = each[1] - len(theirs), pieces + len(each[2])
         if pieces > PIECES_MAX or not goes_on(head, theirs, seq) or length + payload > PACKET_MAX + ETH_HLEN:
@@ -67,7 +67,7 @@ def joined(chain: Chain, at: int) -> Joined | None:
         seq += payload
         if payload % segment:
             break
-    return Joined(others, _headers(head, flags, length, segment), data) if others else None
+    return Joined(others, _headers(head, flags, length), data) if others else None
 
 
 def headers_of(chain: Chain, frame: Frame) -> bytes:
@@ -76,10 +76,11 @@ def headers_of(chain: Chain, frame: Frame) -> bytes:
     head = bytes(chain.memory[addr : addr + min(size, TCP + 60)])
     if len(head) < TCP + 20 or plain_protocol(head[TYPE:]) != IPPROTO_TCP or not head[FRAGMENT] & DONT_FRAGMENT:
         return b""
-    length = TCP + (head[OFFSET] >> 4) * 4
-    if not TCP + 20 <= length <= len(head) or length >= frame[1] or head[OFFSET] & 0x0F:
+    offset = int.from_bytes(head[OFFSET:WINDOW])
+    length = plain_tcp4_headers(offset)
+    if not TCP + 20 <= length <= len(head) or length >= frame[1]:
         return b""
-    if int.from_bytes(head[TOTAL : TOTAL + 2]) + ETH_HLEN != frame[1] or head[FLAGS] & ~TCP_PSH != TCP_ACK:
+    if int.from_bytes(head[TOTAL : TOTAL + 2]) + ETH_HLEN != frame[1] or offset & 0xFFF & ~TCP_PSH != TCP_ACK:
         return b""
     return head[:length]
 
@@ -106,14 +107,12 @@ def body(chain: Chain, frame: Frame, headers: int) -> list[memoryview]:
     return [first[headers:], *others]
 
 
-def _headers(head: bytes, flags: int, length: int, segment: int) -> bytes:
-    """Those of a frame of `length` bytes with a blank checksum, to be segmented."""
+def _headers(head: bytes, flags: int, length: int) -> bytes:
+    """Those of a frame of `length` bytes with a blank checksum."""
     frame = bytearray(head)
     frame[FLAGS] = flags
     frame[TOTAL : TOTAL + 2] = (length - ETH_HLEN).to_bytes(2)
     frame[IP_SUM:SOURCE] = bytes(2)
-    frame[IP_SUM:SOURCE] = (0xFFFF ^ ones_sum(frame[ETH_HLEN:TCP])).to_bytes(2, "little")
-    pseudo = frame[SOURCE:TCP] + IPPROTO_TCP.to_bytes(2) + (length - TCP).to_bytes(2)
-    frame[TCP_SUM:URGENT] = ones_sum(pseudo).to_bytes(2, "little")
-    vnet = (VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, len(head), segment, TCP, TCP_SUM - TCP)
-    return VNET_HDR.pack(*vnet) + frame
+    finish_checksum(frame, TCP, ETH_HLEN, IP_SUM - ETH_HLEN)
+    blank_checksum(memoryview(frame), length)
+    return bytes(frame)
