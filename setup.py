@@ -52,6 +52,7 @@ HOT = {
     "xnet_upper": [
         "xnet/engine/edge.py",
         "xnet/engine/turn.py",
+        "xnet/mac/stage.py",
         "xnet/mac/vnic.py",
         "xnet/mac/vswitch.py",
         "xnet/netif/assemble.py",

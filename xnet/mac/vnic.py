@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from xnet.frame import Chain, Client
+from xnet.mac.stage import Guard, Stage
 from xnet.mac.vswitch import Port, Switch
 
 ROOM: Final = 1 << 16
@@ -41,6 +42,12 @@ class Vnic(Port):
         self.counters = dict.fromkeys(("oerrors", "txerrors", "no_client"), 0)
         self.up = True
         """Its link state; down, it has no client."""
+        self.guard: Guard | None = None
+        """What it may send; None: anything."""
+        self.out: Stage | None = None
+        """What frames pass on their way to `send`; None: nothing."""
+        self.into: Stage | None = None
+        """What frames pass on their way to `deliver`; None: nothing."""
         self._client: Client | None = None
         self._attached: Client | None = None
         self._switch = switch
@@ -48,7 +55,20 @@ class Vnic(Port):
         self._open = True
 
     def tx(self, chain: Chain) -> None:  # hot: 0.5 us a frame
-        """Frames away from the guest, through the switch; once closed, nowhere."""
+        """Frames away from the guest; once closed, nowhere."""
+        if not self._open:
+            return
+        if self.guard is not None:
+            chain = self.guard.passed(chain)
+            if not chain.frames:
+                return
+        if self.out is None:
+            self._switch.tx(self, chain)
+        else:
+            self.out.take(chain)
+
+    def send(self, chain: Chain) -> None:
+        """Through the switch: where `out` hands frames on."""
         if self._open:
             self._switch.tx(self, chain)
 
@@ -59,6 +79,15 @@ class Vnic(Port):
 
     def rx(self, chain: Chain) -> None:  # hot: 0.05 us a frame
         """Frames toward the guest: the switch delivers here."""
+        if self.guard is not None:
+            self.guard.learn(chain)
+        if self.into is None:
+            self.deliver(chain)
+        else:
+            self.into.take(chain)
+
+    def deliver(self, chain: Chain) -> None:  # hot
+        """To the client: where `into` hands frames on."""
         client = self._client
         if client is None:
             self.counters["no_client"] += len(chain.frames)

@@ -21,12 +21,13 @@ from xnet.abi.xen.xenbus import XenbusState
 from xnet.errors import XnetError
 from xnet.frame import ETH_HLEN, Link
 from xnet.frame.arena import Arena
+from xnet.frame.clock import Clock
 from xnet.frame.ether import VLAN_HLEN
 from xnet.frame.offload import Accepts
 from xnet.hv.api import Mapping, Xen
 from xnet.netif.back_queue import BackQueue
 from xnet.netif.counters import Counters
-from xnet.netif.credit import Clock, parse_rate
+from xnet.netif.credit import parse_rate
 from xnet.netif.ctrl import BackControl
 from xnet.netif.device import Device, Observer
 from xnet.netif.features import HEADROOM, Features, agree, describe, flips, headroom, number
@@ -97,8 +98,7 @@ class Netback(Device):
         self.tx_mode = profile.tx_mode or tx_mode
         self.max_queues = 1 if profile.keys else max_queues  # only Linux's says how many it has
         self.link: Link | None = None
-        self.cable = True
-        """Between us and the link."""
+        self.cable = True  # between us and the link
         self.carrier = False
         """The link knows that frames for the guest may get there."""
         self.drain_s, self.stall_s = drain_s, stall_s

@@ -20,10 +20,11 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Chain, Client, Frame, Frames, Link, head, own
 from xnet.frame.arena import Arena
+from xnet.frame.clock import Clock
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import Xen
 from xnet.netif.counters import Counters
-from xnet.netif.credit import Clock, Credit
+from xnet.netif.credit import Credit
 from xnet.netif.gather import Packet, guarded, responses, take
 from xnet.netif.patience import Patience
 from xnet.netif.repair import needs_repair, repaired

@@ -11,29 +11,14 @@ The key ``rate`` of the backend's directory is "bytes,usec"; libxl writes it fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from xnet.abi.xen.netif import TX_SLOT_SIZE
+from xnet.frame.clock import Clock, Timer
 from xnet.netif.gather import next_packet
 
 BURST: Final = 131072
 USEC: Final = 1_000_000
-
-
-class Timer(Protocol):
-    """Something that is to happen."""
-
-    def cancel(self) -> None:
-        """It is not."""
-
-
-class Clock(Protocol):
-    """Time, in seconds from no particular beginning."""
-
-    def now(self) -> float: ...
-
-    def call_at(self, when: float, then: Callable[[], None]) -> Timer:
-        """Call `then` at that time, or a little later."""
 
 
 def parse_rate(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from xnet.netif.credit import Clock, Timer
+from xnet.frame.clock import Clock, Timer
 
 DRAIN_S: Final = 10.0
 STALL_S: Final = 60.0
