@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,10 @@ class Subject(Protocol):
     def toolstack(self) -> Orders:
         """Who does what is ordered."""
 
+    @property
+    def datalinks(self) -> Links:
+        """Who does what dladm and flowadm order."""
+
     def describe(self) -> dict[str, Any]:
         """The machine, JSON-ready."""
 
@@ -67,6 +71,12 @@ class Subject(Protocol):
 
     def namespace_fds(self, domain: str) -> Namespaces:
         """Where a domain lives. XnetError when there is none of that name."""
+
+
+class Links(Protocol):
+    """Dom0's datalinks."""
+
+    async def do(self, request: Mapping[str, Any]) -> Any: ...
 
 
 class Orders(Protocol):
@@ -117,6 +127,7 @@ class Server:
             "destroy": lambda request: machine.toolstack.destroy(word(request, "domain")),
             "link": self.link,
             "check": lambda _: machine.check(),
+            "datalink": lambda request: machine.datalinks.do(request),
             "network-attach": self.attach,
             "network-detach": lambda request: machine.toolstack.detach(word(request, "domain"), word(request, "vif")),
             "restart-backend": lambda request: machine.toolstack.restart_backend(

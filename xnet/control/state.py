@@ -25,7 +25,9 @@ from xnet.errors import XnetError
 
 MARK = "xnet"
 LOCK = "lab.json"
-FILES = ("control.sock", "xenstored.sock", "log", LOCK)
+DATALINKS = "datalink.json"
+"""What dladm and flowadm were told to keep: whoever takes the name of a killed lab finds it (engine.datalinks)."""
+FILES = ("control.sock", "xenstored.sock", "log", "datalink.new", DATALINKS, LOCK)
 """All that may be in a state directory, in the order it is removed."""
 SOCKET_PATH_MAX = 107
 """Bytes of a Unix socket's path (unix(7), sun_path less the NUL)."""
@@ -121,7 +123,7 @@ def claim(name: str, source: str) -> Claim:
         fd = lock(path, create=True)
         if fd is None:
             raise XnetError(already_up(path))
-        for file in FILES[:-1]:
+        for file in FILES[:-2]:
             (path / file).unlink(missing_ok=True)
     except PermissionError as error:
         raise XnetError(f"{error.filename}: permission denied: labs need root, use sudo") from None

@@ -116,11 +116,15 @@ def devices(machine: Machine, links: dict[str, str]) -> Iterator[str]:
     for name, bridge in links.items():
         if bridge in bridges and name not in wanted:
             yield f"dom0: {name} is a port of {bridge}, and nobody's"
-    vnics = {each.vnic.name for each in backends if each.vnic is not None}
-    for switch_name, switch in machine.drivers.switches.items():
-        for port in switch.ports:
-            if port.name not in vnics:
-                yield f"dom0: {port.name} is a vnic on {switch_name}, and nobody's"
+    datalinks = machine.datalinks.registry.links
+    for link in datalinks.values():
+        for port in link.switch.ports if link.switch is not None else ():
+            if port.name not in datalinks:
+                yield f"dom0: {port.name} is a vnic on {link.name}, and nobody's"
+    held = {each.vnic.name for each in backends if each.vnic is not None}
+    for name, link in datalinks.items():
+        if link.user.startswith("vif") and name not in held:
+            yield f"dom0: {name} is {link.user}'s, and it is not there"
 
 
 def directories(machine: Machine) -> Iterator[str]:

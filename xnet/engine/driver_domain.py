@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from xnet.engine.datalinks import Datalinks
+from xnet.engine.datalinks.model import LOWER
 from xnet.engine.edge import TapLink
 from xnet.engine.lab import LinkSpec, VifSpec
 from xnet.engine.turn import LoopClock, Turn
@@ -21,12 +23,12 @@ from xnet.frame.ether import mac_bytes
 from xnet.host.netlink import Netlink
 from xnet.host.sysctl import write_sysctls
 from xnet.host.tap import Tap, close_taps
-from xnet.mac import LowerLink, Switch, Vnic
+from xnet.mac import Vnic, format_mac, vnic_name
 from xnet.netif import Features, Netback
 from xnet.netif.device import Device
 from xnet.netif.patience import DRAIN_S, STALL_S
 from xnet.netif.profile import BACKENDS
-from xnet.xenstore import Conversation, Read
+from xnet.xenstore import Conversation, Read, Write
 
 VIF_MAC = "fe:ff:ff:ff:ff:ff"
 """MAC of every vif device in dom0, as Linux's netback sets it: no bridge takes it over."""
@@ -66,6 +68,7 @@ class DriverDomain:
         netlink: Netlink,
         turn: Turn,
         *,
+        datalinks: Datalinks,
         bridges: set[str],
         spec_of: Callable[[int, int], VifSpec | None],
         observe: Callable[[Device], None],
@@ -75,9 +78,8 @@ class DriverDomain:
         self.netns_fd = netns_fd
         self.netlink = netlink
         self.turn = turn
+        self.datalinks = datalinks
         self.bridges = bridges
-        self.switches: dict[str, Switch] = {}
-        """Under each link and etherstub."""
         self.uplinks: dict[str, TapLink] = {}
         self.uplink_taps: list[Tap] = []
         self.spec_of = spec_of
@@ -115,14 +117,13 @@ class DriverDomain:
         )
         return tap, link
 
-    async def add_link(self, spec: LinkSpec) -> None:
-        """A lower link: a switch whose uplink is a TAP of that name, plugged into a bridge."""
-        lower = LowerLink(spec.name, mtu=spec.mtu)
+    async def add_link(self, spec: LinkSpec, mac: bytes) -> None:
+        """A lower link: its wire is a TAP of that name, plugged into a bridge. The TAP's own address is another one: a
+        bridge takes frames for its ports' addresses for itself."""
         tap, uplink = await self.open_tap(spec.name, mtu=spec.mtu, master=spec.bridge or None)
-        lower.switch.connect(uplink)
         self.uplink_taps.append(tap)
         self.uplinks[spec.name] = uplink
-        self.switches[spec.name] = lower.switch
+        self.datalinks.registry.add_phys(spec.name, spec.mtu, mac, uplink)
 
     # --- vifs
 
@@ -191,7 +192,7 @@ class DriverDomain:
         if backend.link is not None:
             netback.plug(backend.link)
             return
-        keys = ("script", "bridge", "mac", "mtu")
+        keys = ("script", "bridge", "mac", "mtu", "vlanid", "capped-bandwidth")
 
         def read() -> Conversation[dict[str, str | None]]:
             found: dict[str, str | None] = {}
@@ -243,24 +244,33 @@ class DriverDomain:
         backend.tap.set_carrier(False)  # until the netback says otherwise
 
     def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> None:
-        """xnbo: a vnic on a link or etherstub."""
+        """xnbo: a vnic on a link or etherstub, which ``bridge`` names; ``nic`` is the vnic's name (xVM's vif-vnic)."""
         lower, mac = keys["bridge"] or "", mac_bytes(keys["mac"] or "")
         netback = backend.netback
-        switch = self.switches.get(lower)
-        if switch is None:
+        found = self.datalinks.registry.links.get(lower)
+        if found is None or found.kind not in LOWER:
             raise HostError(f"{netback.name}: no link or etherstub {lower or 'named'} in this lab")
         if mac is None:
             raise HostError(f"{netback.name}: no MAC address")
         profile = netback.profile
-        if profile.sdu and switch.mtu > profile.sdu:
+        if profile.sdu and found.mtu > profile.sdu:
             raise HostError(
-                f"{netback.name}: {profile.name} takes links of {profile.sdu} bytes at most: "
-                f"{lower} has {switch.mtu}, write mtu = {profile.sdu} there"
+                f"{netback.name}: SDU too big: {profile.name} takes links of {profile.sdu} bytes at most: "
+                f"{lower} has {found.mtu}, write mtu = {profile.sdu} there"
             )
-        spec = self.spec_of(netback.domid, netback.handle)
-        vnic = Vnic(f"xvm{netback.domid}_{netback.handle}", switch, mac, vid=spec.vlan if spec else 0)
-        backend.link = backend.vnic = vnic
+        name = vnic_name(netback.domid, netback.handle)
+        link = self.datalinks.registry.create_vnic(
+            name,
+            lower,
+            mac={"type": "fixed", "address": format_mac(mac)},
+            vid=int(keys["vlanid"] or 0),
+            temporary=True,
+            user=netback.name,
+        )
+        assert link.vnic is not None, "it was just made"
+        backend.link = backend.vnic = link.vnic
         backend.kind, backend.attached = "xnbo", lower
+        self.host.session.run(write(f"{netback.nodename}/nic", name))
 
     def unplug(self, backend: Backend) -> list[Tap]:
         """Take back what hotplug gave; the TAPs are for the caller to close."""
@@ -268,7 +278,7 @@ class DriverDomain:
         if isinstance(backend.link, TapLink):
             backend.link.close()
         if backend.vnic is not None:
-            backend.vnic.close()
+            self.datalinks.registry.release(backend.vnic.name)
         backend.link = backend.tap = backend.vnic = None
         return taps
 
@@ -301,3 +311,8 @@ class DriverDomain:
         for uplink in self.uplinks.values():
             uplink.close()
         await close_taps(taps)
+
+
+def write(path: str, value: str) -> Conversation[None]:
+    """One key."""
+    yield Write(path, value)

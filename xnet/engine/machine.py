@@ -21,6 +21,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.xenbus import XenbusState
 from xnet.engine import observe
 from xnet.engine.check import check
+from xnet.engine.datalinks import Datalinks
 from xnet.engine.driver_domain import HANDSHAKE_S, Backend, DriverDomain
 from xnet.engine.guest import Guest, GuestVif
 from xnet.engine.lab import BridgeSpec, DomainSpec, Lab, VifSpec
@@ -29,6 +30,7 @@ from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
 from xnet.errors import XnetError
+from xnet.frame import mac_bytes
 from xnet.host.memory import MachineMemory
 from xnet.host.netlink import Netlink
 from xnet.host.netns import NamespaceFds, own_namespaces
@@ -36,7 +38,6 @@ from xnet.host.nursery import Nursery
 from xnet.host.sysctl import write_sysctls
 from xnet.host.tap import close_taps
 from xnet.host.watcher import Watcher
-from xnet.mac import Etherstub
 from xnet.netif import Netfront
 from xnet.netif.device import Device
 from xnet.netif.lent import try_again
@@ -141,11 +142,13 @@ class Machine:
         lab = self.lab
         for bridge in lab.bridges:
             await self.add_bridge(bridge)
+        self.datalinks = Datalinks(lab.name, self.run_dir, is_running=self.netlink.is_running)
         self.drivers = DriverDomain(
             self.host,
             self.dom0_fds.net,
             self.netlink,
             self.turn,
+            datalinks=self.datalinks,
             bridges={bridge.name for bridge in lab.bridges},
             spec_of=self.spec_of,
             observe=self.observe,
@@ -153,10 +156,11 @@ class Machine:
         )
         self.stack.push_async_callback(self.drivers.close)
         for stub in lab.etherstubs:
-            self.drivers.switches[stub.name] = Etherstub(stub.name, mtu=stub.mtu).switch
+            self.datalinks.registry.add_etherstub(stub.name, stub.mtu)
         for link in lab.links:
-            await self.drivers.add_link(link)
+            await self.drivers.add_link(link, mac_bytes(self.mac_of(link.name)) or b"")
             self.on_event(f"link {link.name} up" + (f" in {link.bridge}" if link.bridge else ""))
+        await self.datalinks.restore(self.on_event)
 
     async def add_bridge(self, spec: BridgeSpec) -> None:
         """A Linux bridge in dom0, or one of the host's own that is there."""
@@ -195,6 +199,8 @@ class Machine:
             extra["rate"] = spec.rate
         if spec.link is not None:
             extra["script"] = "/etc/xen/scripts/vif-vnic"
+        if spec.vlan:
+            extra["vlanid"] = str(spec.vlan)
         where = spec.bridge or spec.link
         made = add_vif(guest.domid, handle, mac=spec.mac, bridge=where, trusted=spec.trusted, extra=extra)
         self.host.session.run(made)

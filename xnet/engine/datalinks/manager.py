@@ -1,0 +1,143 @@
+"""Manager: the links of a running machine, and the one door through which the command line and programs order them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xnet.engine.datalinks.model import Datalink
+from xnet.engine.datalinks.properties import of, set_properties
+from xnet.engine.datalinks.registry import Mac, Registry
+from xnet.engine.datalinks.show import snapshot
+from xnet.engine.datalinks.store import FILE, Store
+from xnet.engine.datalinks.words import DatalinkError
+from xnet.errors import XnetError
+
+Values = Mapping[str, list[str]]
+
+
+class Datalinks:
+    """What dladm and flowadm do. Each order is carried out before the next one begins."""
+
+    def __init__(self, lab: str, run_dir: Path | None, *, is_running: Callable[[str], bool]) -> None:
+        """`is_running`: whether a device of dom0 is up, with a carrier."""
+        self.lab = lab
+        self.store = Store(run_dir / FILE if run_dir is not None else None)
+        self.registry = Registry(self.store)
+        self.is_running = is_running
+        self.lock = asyncio.Lock()
+        self.orders: dict[str, Callable[..., Awaitable[Any]]] = {
+            "create-etherstub": self.create_etherstub,
+            "delete-etherstub": self.delete_etherstub,
+            "create-vnic": self.create_vnic,
+            "delete-vnic": self.delete_vnic,
+            "modify-vnic": self.modify_vnic,
+            "create-vlan": self.create_vlan,
+            "delete-vlan": self.delete_vlan,
+            "rename-link": self.rename_link,
+            "set-linkprop": self.set_linkprop,
+            "reset-linkprop": self.reset_linkprop,
+        }
+
+    async def do(self, request: Mapping[str, Any]) -> Any:
+        """An order as it comes over the socket: ``do`` and its arguments. XnetError."""
+        arguments = {key: value for key, value in request.items() if key not in ("verb", "do")}
+        name = str(request.get("do"))
+        if name == "show":
+            return self.show(**arguments)
+        if name not in self.orders:
+            raise XnetError(f'unknown order "{name}"')
+        async with self.lock:
+            try:
+                await self.orders[name](**arguments)
+            except TypeError as error:
+                raise XnetError(f"{name}: {error}") from None
+        return None
+
+    async def restore(self, tell: Callable[[str], None]) -> None:
+        """Make again what an engine that was killed had to keep; what cannot be is told."""
+        for name, record in self.store.load().items():
+            if name in self.registry.links:
+                continue
+            try:
+                await self.do(record)
+                properties = self.store.properties.get(name, {})
+                if properties:
+                    await self.set_linkprop(name, properties)
+            except XnetError as error:
+                tell(f"{name}: kept from before, and cannot be made again: {error}")
+            else:
+                tell(f"{name}: made again, as it was kept")
+
+    def show(self, persistent: bool = False) -> dict[str, Any]:
+        """All there is."""
+        return snapshot(self)
+
+    def has_carrier(self, link: Datalink) -> bool:
+        """Whether its wire is up."""
+        try:
+            return link.device != "" and self.is_running(link.device)
+        except XnetError:
+            return False
+
+    async def create_etherstub(self, name: str, temporary: bool = False) -> None:
+        """A switch with no wire. DatalinkError."""
+        self.registry.create_etherstub(name, temporary=temporary)
+
+    async def delete_etherstub(self, name: str, temporary: bool = False) -> None:
+        """Take it away. DatalinkError."""
+        self.registry.delete_etherstub(name, temporary=temporary)
+
+    async def create_vnic(
+        self,
+        name: str,
+        over: str,
+        mac: Mac | None = None,
+        vid: int = 0,
+        force: bool = False,
+        properties: Values | None = None,
+        temporary: bool = False,
+    ) -> None:
+        """A client of a lower link, with its properties; all of it, or nothing. DatalinkError."""
+        link = self.registry.create_vnic(name, over, mac=mac, vid=vid, force=force, temporary=temporary)
+        try:
+            await set_properties(self, link, properties or {}, temporary)
+        except XnetError:
+            self.registry.delete_client(name)
+            raise
+
+    async def delete_vnic(self, name: str, temporary: bool = False) -> None:
+        """Take it away. DatalinkError."""
+        self.registry.delete_client(name, temporary=temporary)
+
+    async def modify_vnic(self, name: str, over: str = "", mac: Mac | None = None, vid: int | None = None) -> None:
+        """Give it another place. DatalinkError."""
+        self.registry.modify_vnic(name, over=over, mac=mac, vid=vid)
+
+    async def create_vlan(
+        self, name: str | None, over: str, vid: int, force: bool = False, temporary: bool = False
+    ) -> None:
+        """A client with the link's own address. DatalinkError."""
+        self.registry.create_vlan(name, over, vid, force=force, temporary=temporary)
+
+    async def delete_vlan(self, name: str, temporary: bool = False) -> None:
+        """Take it away. DatalinkError."""
+        self.registry.delete_client(name, kind="vlan", temporary=temporary)
+
+    async def rename_link(self, old: str, new: str) -> None:
+        """A vanity name. DatalinkError."""
+        self.registry.rename(old, new)
+
+    async def set_linkprop(self, link: str, properties: Values, temporary: bool = False) -> None:
+        """Set properties. DatalinkError."""
+        if not properties:
+            raise DatalinkError("link property must be specified")
+        await set_properties(self, self.registry.find(link), properties, temporary)
+
+    async def reset_linkprop(self, link: str, names: list[str] | None = None, temporary: bool = False) -> None:
+        """Set properties back to their defaults: these, or all. DatalinkError."""
+        found = self.registry.find(link)
+        every = [name for name, each in of(found).items() if each.take is not None]
+        await set_properties(self, found, {name: [] for name in (every if names is None else names)}, temporary)

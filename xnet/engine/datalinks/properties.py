@@ -1,0 +1,137 @@
+"""Link properties: which there are, what they may be, and what setting one does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xnet.engine.datalinks import words
+from xnet.engine.datalinks.model import CLIENTS, Datalink, Kind
+from xnet.engine.datalinks.words import DatalinkError, Status
+
+if TYPE_CHECKING:
+    from xnet.engine.datalinks.manager import Datalinks
+
+Values = list[str]
+Setter = Callable[["Datalinks", Datalink, Values], Awaitable[None] | None]
+
+VNIC: frozenset[Kind] = frozenset({"vnic"})
+WIRES: frozenset[Kind] = frozenset({"phys", "aggr"})
+ALL: frozenset[Kind] = frozenset({"phys", "aggr", "vlan", "vnic", "etherstub"})
+MTU_MIN, MTU_MAX = 576, 9000
+
+
+@dataclass(slots=True, frozen=True)
+class Property:
+    """One. `take` gets the values, empty for the default, and raises Status for what they cannot be."""
+
+    kinds: frozenset[Kind]
+    take: Setter | None = None
+    """None: it is only read."""
+    default: tuple[str, ...] = ()
+    possible: tuple[str, ...] = ()
+    get: Callable[[Datalinks, Datalink], Values] | None = None
+    """Where the value is not just what was set."""
+    kept: bool = True
+    """It can be persistent."""
+
+
+def one_of(link: Datalink, name: str, values: Values) -> str | None:
+    """The one value there is; None for the default. Status."""
+    if len(values) > 1:
+        raise Status(words.EINVAL)
+    possible = PROPERTIES[name].possible
+    if values and possible and values[0] not in possible:
+        raise DatalinkError(f"warning: link property '{name}' must be one of: {','.join(possible)}")
+    return values[0] if values else None
+
+
+def set_mtu(links: Datalinks, link: Datalink, values: Values) -> None:
+    """A client's own; a lower link's while nothing is over it."""
+    text = one_of(link, "mtu", values)
+    if link.vnic is not None:
+        most = links.registry.find(link.over[0]).mtu
+        size = most if text is None else number(text)
+        if not MTU_MIN <= size <= most:
+            raise Status("MTU outside of device's supported range")
+        if link.user:
+            raise Status(words.EBUSY)
+        link.vnic.mtu = size
+        return
+    assert link.switch is not None, "a link has a client or a switch"
+    default = 9000 if link.kind == "etherstub" else 1500
+    size = default if text is None else number(text)
+    if not MTU_MIN <= size <= MTU_MAX or (link.uplink is not None and size > link.uplink.mtu):
+        raise Status("MTU outside of device's supported range")
+    if links.registry.over(link.name):
+        raise Status(words.EBUSY)
+    link.switch.mtu = size
+
+
+def number(text: str) -> int:
+    """A decimal. Status."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise Status(words.EINVAL)
+    return int(text)
+
+
+def refused(links: Datalinks, link: Datalink, values: Values) -> None:
+    """It is there on Solaris, and means nothing in an engine that is one thread."""
+    if values:
+        raise Status(words.ENOTSUP)
+
+
+PROPERTIES: dict[str, Property] = {
+    "mtu": Property(ALL, set_mtu, get=lambda links, link: [str(link.mtu)]),
+    "cpus": Property(CLIENTS | WIRES, refused),
+}
+
+
+def of(link: Datalink) -> dict[str, Property]:
+    """Those a link of this class has."""
+    return {name: each for name, each in PROPERTIES.items() if link.kind in each.kinds}
+
+
+def value_of(links: Datalinks, link: Datalink, name: str, each: Property) -> Values:
+    """What it is now."""
+    return each.get(links, link) if each.get is not None else link.values.get(name, list(each.default))
+
+
+def describe_properties(links: Datalinks, link: Datalink) -> list[dict[str, Any]]:
+    """All of a link's, as show-linkprop has them."""
+    return [
+        {
+            "name": name,
+            "perm": "rw" if each.take is not None else "r-",
+            "value": value_of(links, link, name, each),
+            "default": list(each.default),
+            "possible": list(each.possible),
+        }
+        for name, each in of(link).items()
+    ]
+
+
+async def set_properties(links: Datalinks, link: Datalink, wanted: Mapping[str, Values], temporary: bool) -> None:
+    """Set some, an empty value being the default. DatalinkError; those before stay set, as with dladm."""
+    for name, values in wanted.items():
+        each = of(link).get(name)
+        what = f"cannot set link property '{name}' on '{link.name}'"
+        if each is None:
+            raise DatalinkError(f"warning: invalid link property '{name}'")
+        if each.take is None:
+            raise DatalinkError(what, words.EPERM)
+        if not temporary and not each.kept and values:
+            raise DatalinkError(what, words.NOT_PERSISTENT)
+        try:
+            done = each.take(links, link, values)
+            if done is not None:
+                await done
+        except Status as why:
+            raise DatalinkError(what, why.status) from None
+        if values:
+            link.values[name] = list(values)
+        else:
+            link.values.pop(name, None)
+        if not temporary and each.kept:
+            links.store.set(link.name, {name: list(values)})

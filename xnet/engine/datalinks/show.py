@@ -1,0 +1,110 @@
+"""One snapshot of all datalinks and flows, JSON-ready, from which the tables of dladm, flowadm, dlstat and flowstat are
+made. Nothing is kept here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xnet.engine.datalinks.model import CLIENTS, Datalink
+from xnet.engine.datalinks.properties import describe_properties
+from xnet.mac import format_mac
+
+if TYPE_CHECKING:
+    from xnet.engine.datalinks.manager import Datalinks
+
+SPEED_MBPS = 10_000
+"""What a TAP says of itself."""
+
+
+def snapshot(links: Datalinks) -> dict[str, Any]:
+    """What runs."""
+    return {
+        "lab": links.lab,
+        "links": [describe_link(links, link) for link in links.registry.links.values()],
+        "flows": [],
+        "bridges": [],
+    }
+
+
+def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
+    """One link."""
+    registry = links.registry
+    return {
+        "name": link.name,
+        "class": link.kind,
+        "mtu": link.mtu,
+        "state": "up" if is_up(links, link) else "down",
+        "bridge": "",
+        "over": list(link.over),
+        "speed_mbps": speed(links, link),
+        "mac": format_mac(link.mac) if link.mac else "",
+        "mac_type": link.mac_type,
+        "vid": link.vid,
+        "forced": link.forced,
+        "media": "Ethernet",
+        "duplex": "full",
+        "device": link.device,
+        "zone": link.user.removeprefix("zone ") if link.user.startswith("zone ") else "",
+        "user": link.user,
+        "temporary": link.temporary,
+        "clients": [{"mac": format_mac(each.mac), "name": each.name} for each in registry.over(link.name)],
+        "ports": [],
+        "properties": describe_properties(links, link),
+        "statistics": statistics(link),
+        "lanes": lanes(link),
+        "misc": misc(link),
+    }
+
+
+def is_up(links: Datalinks, link: Datalink) -> bool:
+    """An etherstub is; a phys when its wire is; a client when another shares its VID, or when what it is over is."""
+    if link.kind == "etherstub":
+        return True
+    if link.vnic is not None:
+        lower = links.registry.links[link.over[0]]
+        assert lower.switch is not None, "vnics are over what has a switch"
+        shared = any(port.vid == link.vnic.vid and port is not link.vnic for port in lower.switch.ports)
+        return shared or is_up(links, lower)
+    return links.has_carrier(link)
+
+
+def speed(links: Datalinks, link: Datalink) -> int | None:
+    """In Mbps: the wire's, or the cap where that is less."""
+    if link.kind == "etherstub":
+        return 0
+    return SPEED_MBPS
+
+
+def statistics(link: Datalink) -> dict[str, int]:
+    """A client's own traffic; a wire's, as the switch counts it."""
+    if link.vnic is not None:
+        counters = link.vnic.statistics()
+        return {
+            "ipackets": counters["ipackets"],
+            "rbytes": counters["rbytes"],
+            "ierrors": counters["no_client"],
+            "opackets": counters["opackets"],
+            "obytes": counters["obytes"],
+            "oerrors": counters["oerrors"] + counters["txerrors"],
+        }
+    counters = link.switch.statistics() if link.switch is not None else {}
+    return {
+        "ipackets": counters.get("ipackets", 0),
+        "rbytes": counters.get("rbytes", 0),
+        "ierrors": counters.get("ierrors", 0),
+        "opackets": counters.get("opackets", 0),
+        "obytes": counters.get("obytes", 0),
+        "oerrors": counters.get("oerrors", 0),
+    }
+
+
+def lanes(link: Datalink) -> dict[str, list[dict[str, Any]]]:
+    """What dlstat shows lane by lane."""
+    return {"rx": [], "tx": []}
+
+
+def misc(link: Datalink) -> dict[str, int]:
+    """Counters of ``mac_misc_stat``."""
+    if link.kind not in CLIENTS or link.vnic is None:
+        return {}
+    return {"txerrors": link.vnic.statistics()["txerrors"]}
