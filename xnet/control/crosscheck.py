@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 
 from xnet.control.reader import Table, nearest
 from xnet.control.values import MIB
-from xnet.engine.lab import BridgeSpec, DomainSpec, EtherstubSpec, Lab, LinkSpec, VifSpec
+from xnet.engine.lab import (
+    AggrSpec,
+    BridgeSpec,
+    DomainSpec,
+    EtherstubSpec,
+    FlowSpec,
+    Lab,
+    LinkBridgeSpec,
+    LinkSpec,
+    VifSpec,
+    VnicSpec,
+)
 
 DOMAIN_MIN = 4 * MIB
 """Less than this holds no guest's rings and buffers."""
@@ -23,6 +34,10 @@ class Read:
     bridges: list[tuple[Table, BridgeSpec]]
     etherstubs: list[tuple[Table, EtherstubSpec]]
     links: list[tuple[Table, LinkSpec]]
+    aggrs: list[tuple[Table, AggrSpec]] = field(default_factory=list)
+    link_bridges: list[tuple[Table, LinkBridgeSpec]] = field(default_factory=list)
+    vnics: list[tuple[Table, VnicSpec]] = field(default_factory=list)
+    flows: list[tuple[Table, FlowSpec]] = field(default_factory=list)
     domains: list[tuple[Table, DomainSpec]] = field(default_factory=list)
     vifs: list[tuple[Table, DomainSpec, VifSpec]] = field(default_factory=list)
     lab: Lab = field(default_factory=lambda: Lab(name=""))
@@ -32,6 +47,7 @@ def check(read: Read, available: int | None) -> None:
     """Note every problem between tables; `available` as in `parse_lab`."""
     check_names(read)
     check_cables(read)
+    check_crossbow(read)
     check_twice(read)
     for table, spec in read.domains:
         check_gateway(table, spec)
@@ -43,6 +59,10 @@ def check_names(read: Read) -> None:
     devices = [(table, spec.name) for table, spec in read.bridges]
     devices += [(table, spec.name) for table, spec in read.etherstubs]
     devices += [(table, spec.name) for table, spec in read.links]
+    devices += [(table, spec.name) for table, spec in read.aggrs]
+    devices += [(table, spec.name) for table, spec in read.link_bridges]
+    devices += [(table, spec.name) for table, spec in read.vnics]
+    devices += [(table, spec.name) for table, spec in read.flows]
     unique([(table, "name", name, name) for table, name in devices])
     unique([(table, "name", spec.name, spec.name) for table, spec in read.domains])
 
@@ -61,6 +81,33 @@ def check_cables(read: Read) -> None:
     for table, bridge in read.bridges:
         if bridge.existing and read.lab.dom0_netns != "host":
             table.wrong("existing", 'only the machine\'s own namespace has bridges before: add [dom0] netns = "host"')
+
+
+def check_crossbow(read: Read) -> None:
+    """What is over links, in them and on them names those there are; a link is in one aggregation only."""
+    links = {spec.name for _, spec in read.links}
+    aggrs = {spec.name for _, spec in read.aggrs}
+    lower = links | aggrs | {spec.name for _, spec in read.etherstubs}
+    vnics = {spec.name for _, spec in read.vnics}
+    vifs = {
+        f"{domain.name}/{handle}" for _, domain in read.domains for handle, vif in enumerate(domain.vifs) if vif.link
+    }
+
+    def known(table: Table, key: str, names: Iterable[str], among: set[str], what: str) -> None:
+        for name in names:
+            if name and name not in among:
+                table.wrong(key, f'there is no {what} "{name}"{nearest(name, sorted(among))}')
+
+    for table, vnic in read.vnics:
+        known(table, "over", [vnic.over], lower, "link or etherstub")
+    for table, aggr in read.aggrs:
+        known(table, "links", aggr.links, links, "link")
+    for table, bridge in read.link_bridges:
+        known(table, "links", bridge.links, lower, "link or etherstub")
+    for table, flow in read.flows:
+        known(table, "link", [flow.link], vnics | vifs | links | aggrs, "link, vnic or vif (guest/handle)")
+    unique([(table, "links", ("aggr", name), name) for table, aggr in read.aggrs for name in aggr.links])
+    unique([(table, "links", ("bridge", name), name) for table, bridge in read.link_bridges for name in bridge.links])
 
 
 def check_twice(read: Read) -> None:

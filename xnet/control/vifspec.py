@@ -6,9 +6,11 @@ Both become a `VifSpec`. What Xen has and this version does not is refused by na
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
+from xnet.control.crossbow import link_properties, properties, word
 from xnet.control.rate import rate
 from xnet.control.reader import Table, nearest
 from xnet.control.values import addresses, duration, flag, integer, mac, mtu, one_of, switches, text
@@ -17,11 +19,13 @@ from xnet.errors import ConfigError, XnetError
 from xnet.netif.features import FEATURE_NAMES, HEADROOM_MAX
 from xnet.netif.profile import BACKENDS, FRONTENDS
 
+T = TypeVar("T")
+
 RX_MODE = one_of("copy", "flip")
 """Into the guest: HVcopy, or page flipping."""
 
-SCRIPTS = {"bridge": "vif-bridge", "link": "vif-vnic"}
-"""The hotplug script that each way of plugging a vif in stands for."""
+SCRIPTS = {"bridge": ("vif-bridge",), "link": ("vif-vnic", "vif-dedicated")}
+"""The hotplug scripts for each way of plugging a vif in; the first is the one when none is said."""
 
 XL_LATER = {
     "gatewaydev": "routed vifs are",
@@ -37,6 +41,8 @@ VLAN_MAX = 4094
 QUEUES_MAX = 16
 """Of a vif: each is 548 pages of its guest's."""
 
+BANDWIDTH = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?[KMGkmg]?")
+
 DEFAULT_BRIDGE = "xenbr0"
 """Where xl plugs a vif that names no bridge."""
 
@@ -44,7 +50,8 @@ DEFAULT_BRIDGE = "xenbr0"
 def plugs(lab: Lab) -> tuple[dict[str, int], dict[str, int]]:
     """What a vif can be plugged into, by name: bridges, links (etherstubs are some here), each with its mtu."""
     stubs, links = ({each.name: each.mtu for each in lab.etherstubs}, {each.name: each.mtu for each in lab.links})
-    return {each.name: each.mtu for each in lab.bridges}, stubs | links
+    aggrs = {each.name: min((links[name] for name in each.links if name in links), default=1500) for each in lab.aggrs}
+    return {each.name: each.mtu for each in lab.bridges}, stubs | links | aggrs
 
 
 def default_mac(lab: str, domain: str, index: int) -> str:
@@ -80,7 +87,7 @@ def parse_xl(spec: str) -> dict[str, object]:
     if found.get("type", "vif") != "vif":
         raise ValueError('type=ioemu: emulated network cards are not supported yet, take it out or write "type=vif"')
     found.pop("type", None)
-    for key in ("mtu", "queues", "max_queues", "vlan"):
+    for key in ("mtu", "queues", "max_queues", "vlan", "vlanid"):
         if str(found.get(key, "")).isdigit():
             found[key] = int(str(found[key]))
     if "ip" in found:
@@ -153,7 +160,9 @@ def read_vif(table: Table, fallback_mac: str, lab: Lab) -> VifSpec:
         bridge=bridge,
         link=link,
         mtu=wanted_mtu,
-        vlan=table.get("vlan", vlan, 0) if link else 0,
+        vlan=either(table, "vlan", "vlanid", vlan, 0) if link else 0,
+        maxbw=either(table, "maxbw", "capped-bandwidth", bandwidth, "") if link else "",
+        properties=table.get("properties", properties(link_properties()), {}) if link else {},
         queues=table.get("queues", queues, 1),
         max_queues=table.get("max_queues", queues, 0),
         rate=table.get("rate", rate, ""),
@@ -190,6 +199,8 @@ def plugged(table: Table, lab: Lab) -> tuple[str | None, str | None, int]:
     bridges, links = plugs(lab)
     bridge: str | None = table.get("bridge", text, "") or None
     link: str | None = table.get("link", text, "") or None
+    if bridge and not link and str(table.data.get("script", "")).rpartition("/")[2] in SCRIPTS["link"]:
+        bridge, link = None, bridge  # as xVM's xend has it
     if bridge and link:
         table.wrong("", "has both bridge and link: keep one (bridge: a Linux bridge, link: a vnic)")
     elif not table.has("bridge") and not table.has("link"):
@@ -235,16 +246,35 @@ def drain(value: object) -> float:
 
 
 def script(table: Table, how: str) -> str:
-    """The hotplug script: only the two we stand in for, each where it belongs."""
-    default = SCRIPTS[how]
+    """The hotplug script: only those we stand in for, each where it belongs."""
+    known = SCRIPTS[how]
 
     def convert(value: object) -> str:
         word = text(value)
-        if word.rpartition("/")[2] != default:
-            raise ValueError(f'"{word}": scripts of your own are not supported yet; on a {how} it is {default}')
-        return default
+        name = word.rpartition("/")[2]
+        if name not in known:
+            raise ValueError(
+                f'"{word}": scripts of your own are not supported yet; on a {how} it is {" or ".join(known)}'
+            )
+        return name
 
-    return table.get("script", convert, default)
+    return table.get("script", convert, known[0])
+
+
+def either(table: Table, key: str, xvms: str, convert: Callable[[object], T], none: T) -> T:
+    """The value of a key, or of the name it has in xVM."""
+    ours, theirs = table.get(key, convert, none), table.get(xvms, convert, none)
+    if table.has(key) and table.has(xvms):
+        table.wrong(xvms, f"is the same as {key}: keep one")
+    return ours or theirs
+
+
+def bandwidth(value: object) -> str:
+    """A cap as dladm takes it."""
+    found = word(value)
+    if BANDWIDTH.fullmatch(found) is None:
+        raise ValueError(f'"{found}" is no bandwidth: write it as "100M" (bits a second; a bare number is Mbps)')
+    return found
 
 
 def vlan(value: object) -> int:

@@ -121,7 +121,7 @@ def devices(machine: Machine, links: dict[str, str]) -> Iterator[str]:
         for port in link.switch.ports if link.switch is not None else ():
             if port.name not in datalinks:
                 yield f"dom0: {port.name} is a vnic on {link.name}, and nobody's"
-    held = {each.vnic.name for each in backends if each.vnic is not None}
+    held = {each.vnic.name if each.vnic is not None else each.attached for each in backends}
     for name, link in datalinks.items():
         if link.user.startswith("vif") and name not in held:
             yield f"dom0: {name} is {link.user}'s, and it is not there"

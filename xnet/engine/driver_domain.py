@@ -2,8 +2,9 @@
 that appears there, and does what the hotplug scripts do when one reaches InitWait.
 
 vif-bridge (xnbu): a TAP ``vif<domid>.<handle>`` in dom0's namespace, put into the bridge that the key ``bridge`` names.
-vif-vnic (xnbo): a vnic ``xvm<domid>_<handle>`` on the link or etherstub of that name. Either way the netback gets a
-Link, writes ``hotplug-status`` and goes on; a failure is written as ``hotplug-error`` and shown.
+vif-vnic (xnbo): a vnic ``xvm<domid>_<handle>`` on the link or etherstub of that name. vif-dedicated: the link itself,
+of which the guest is the only client. In any case the netback gets a Link, writes ``hotplug-status`` (and before it
+``nic``, as xVM's scripts do) and goes on; a failure is written as ``hotplug-error`` and shown.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from xnet.engine.datalinks import Datalinks
-from xnet.engine.datalinks.model import LOWER
+from xnet.engine.datalinks.model import LOWER, Datalink
 from xnet.engine.edge import TapLink
 from xnet.engine.lab import LinkSpec, VifSpec
 from xnet.engine.turn import LoopClock, Turn
@@ -32,7 +33,7 @@ from xnet.xenstore import Conversation, Read, Write
 
 VIF_MAC = "fe:ff:ff:ff:ff:ff"
 """MAC of every vif device in dom0, as Linux's netback sets it: no bridge takes it over."""
-VIF_VNIC = "vif-vnic"
+VIF_VNIC, VIF_DEDICATED = "vif-vnic", "vif-dedicated"
 HANDSHAKE_S = 10.0
 """Seconds a vif may take from its directory to Connected before somebody is told; libxl waits as long."""
 
@@ -214,8 +215,9 @@ class DriverDomain:
         """vif-bridge or vif-vnic, then ``hotplug-status``."""
         netback = backend.netback
         try:
-            if (keys["script"] or "").endswith(VIF_VNIC):
-                self.vif_vnic(backend, keys)
+            name = (keys["script"] or "").rpartition("/")[2]
+            if name in (VIF_VNIC, VIF_DEDICATED):
+                await self.xnbo(backend, keys, name)
             else:
                 await self.vif_bridge(backend, keys)
         except XnetError as error:
@@ -243,42 +245,64 @@ class DriverDomain:
         )
         backend.tap.set_carrier(False)  # until the netback says otherwise
 
-    def vif_vnic(self, backend: Backend, keys: dict[str, str | None]) -> None:
-        """xnbo: a vnic on a link or etherstub, which ``bridge`` names; ``nic`` is the vnic's name (xVM's vif-vnic)."""
-        lower, mac = keys["bridge"] or "", mac_bytes(keys["mac"] or "")
-        netback = backend.netback
-        found = self.datalinks.registry.links.get(lower)
-        if found is None or found.kind not in LOWER:
-            raise HostError(f"{netback.name}: no link or etherstub {lower or 'named'} in this lab")
-        if mac is None:
-            raise HostError(f"{netback.name}: no MAC address")
+    async def xnbo(self, backend: Backend, keys: dict[str, str | None], script: str) -> None:
+        """A MAC client on the link or etherstub that ``bridge`` names."""
+        name, netback = keys["bridge"] or "", backend.netback
+        lower = self.datalinks.registry.links.get(name)
+        if lower is None or lower.kind not in LOWER:
+            raise HostError(f"{netback.name}: no link or etherstub {name or 'named'} in this lab")
         profile = netback.profile
-        if profile.sdu and found.mtu > profile.sdu:
+        if profile.sdu and lower.mtu > profile.sdu:
             raise HostError(
                 f"{netback.name}: SDU too big: {profile.name} takes links of {profile.sdu} bytes at most: "
-                f"{lower} has {found.mtu}, write mtu = {profile.sdu} there"
+                f"{name} has {lower.mtu}, write mtu = {profile.sdu} there"
             )
-        name = vnic_name(netback.domid, netback.handle)
-        link = self.datalinks.registry.create_vnic(
-            name,
-            lower,
+        backend.kind, backend.attached = "xnbo", name
+        if script == VIF_DEDICATED:
+            self.vif_dedicated(backend, lower)
+        else:
+            await self.vif_vnic(backend, lower, keys)
+        nic = lower.name if backend.vnic is None else backend.vnic.name
+        self.host.session.run(write(f"{netback.nodename}/nic", nic))
+
+    async def vif_vnic(self, backend: Backend, lower: Datalink, keys: dict[str, str | None]) -> None:
+        """A vnic with the guest's address, and what the lab says of it."""
+        netback, mac = backend.netback, mac_bytes(keys["mac"] or "")
+        if mac is None:
+            raise HostError(f"{netback.name}: no MAC address")
+        spec = self.spec_of(netback.domid, netback.handle)
+        properties = {name: list(values) for name, values in spec.properties.items()} if spec else {}
+        if keys["capped-bandwidth"]:
+            properties["maxbw"] = [keys["capped-bandwidth"]]
+        link = await self.datalinks.add_vnic(
+            vnic_name(netback.domid, netback.handle),
+            lower.name,
             mac={"type": "fixed", "address": format_mac(mac)},
             vid=int(keys["vlanid"] or 0),
-            temporary=True,
+            properties=properties,
             user=netback.name,
         )
-        assert link.vnic is not None, "it was just made"
         backend.link = backend.vnic = link.vnic
-        backend.kind, backend.attached = "xnbo", lower
-        self.host.session.run(write(f"{netback.nodename}/nic", name))
+
+    def vif_dedicated(self, backend: Backend, lower: Datalink) -> None:
+        """The link itself, with no vnic and no switch between."""
+        name = backend.netback.name
+        if lower.uplink is None:
+            raise HostError(f'{name}: {lower.name} has no wire to give away: write script = "vif-vnic"')
+        if lower.user or self.datalinks.registry.over(lower.name):
+            raise HostError(f"{name}: {lower.name}: link busy: a vif that has it to itself shares it with nobody")
+        self.datalinks.registry.lend(lower, name)
+        backend.link = lower.uplink
 
     def unplug(self, backend: Backend) -> list[Tap]:
         """Take back what hotplug gave; the TAPs are for the caller to close."""
         taps = [backend.tap] if backend.tap is not None else []
-        if isinstance(backend.link, TapLink):
-            backend.link.close()
         if backend.vnic is not None:
             self.datalinks.registry.release(backend.vnic.name)
+        elif backend.kind == "xnbo" and backend.link is not None:
+            self.datalinks.registry.take_back(backend.attached)
+        elif isinstance(backend.link, TapLink):
+            backend.link.close()
         backend.link = backend.tap = backend.vnic = None
         return taps
 

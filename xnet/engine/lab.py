@@ -39,6 +39,52 @@ class LinkSpec:
 
 
 @dataclass(slots=True, frozen=True)
+class VnicSpec:
+    """A vnic of dom0's over a link, aggregation or etherstub, or (`vlan`: with the link's own address) a VLAN.
+
+    `zone`: whose namespace has it as an interface ("dom0", a guest, or a name of ``ip netns``), with these addresses;
+    "": nobody's. `properties` as dladm sets them.
+    """
+
+    name: str
+    over: str
+    mac: str = ""
+    vid: int = 0
+    vlan: bool = False
+    zone: str = ""
+    ip: tuple[str, ...] = ()
+    properties: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class AggrSpec:
+    """An aggregation of links; `policy` says by what of a frame its port is chosen: L2, L3, L4."""
+
+    name: str
+    links: tuple[str, ...]
+    policy: str = "L4"
+
+
+@dataclass(slots=True, frozen=True)
+class LinkBridgeSpec:
+    """A learning bridge between links (dladm create-bridge)."""
+
+    name: str
+    links: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class FlowSpec:
+    """A flow of a link: `attributes` and `properties` as flowadm takes them. `link` is a link of dom0, or a guest's vif
+    as ``guest/handle``."""
+
+    name: str
+    link: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
 class VifSpec:
     """One PV network interface: `bridge` makes it xnbu, `link` (a link or an etherstub) xnbo; exactly one is set."""
 
@@ -61,6 +107,11 @@ class VifSpec:
     xdp_headroom: int = 0
     """Bytes the guest wants free in front of the data in each page it gets."""
     script: str = ""
+    """The hotplug script: "vif-bridge", "vif-vnic" or "vif-dedicated" (the link itself is the guest's)."""
+    maxbw: str = ""
+    """The cap of its vnic each way, as dladm writes it (xVM's ``capped-bandwidth``); empty: none."""
+    properties: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """More properties of its vnic."""
     tx_mode: Literal["copy", "map"] = "copy"
     trusted: bool = True
     """Whether the guest may let the backend see more than its frames; False: Linux's frontend clears its pages."""
@@ -98,6 +149,10 @@ class Lab:
     bridges: tuple[BridgeSpec, ...] = ()
     etherstubs: tuple[EtherstubSpec, ...] = ()
     links: tuple[LinkSpec, ...] = ()
+    aggrs: tuple[AggrSpec, ...] = ()
+    link_bridges: tuple[LinkBridgeSpec, ...] = ()
+    vnics: tuple[VnicSpec, ...] = ()
+    flows: tuple[FlowSpec, ...] = ()
     memory: int = 0
     dom0_memory: int = 64 * MIB
     heap: int = 16 * MIB

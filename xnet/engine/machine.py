@@ -160,6 +160,7 @@ class Machine:
         for link in lab.links:
             await self.drivers.add_link(link, mac_bytes(self.mac_of(link.name)) or b"")
             self.on_event(f"link {link.name} up" + (f" in {link.bridge}" if link.bridge else ""))
+        await self.datalinks.boot(lab)
         await self.datalinks.restore(self.on_event)
 
     async def add_bridge(self, spec: BridgeSpec) -> None:
@@ -198,9 +199,11 @@ class Machine:
         if spec.rate:
             extra["rate"] = spec.rate
         if spec.link is not None:
-            extra["script"] = "/etc/xen/scripts/vif-vnic"
+            extra["script"] = f"/etc/xen/scripts/{spec.script or 'vif-vnic'}"
         if spec.vlan:
             extra["vlanid"] = str(spec.vlan)
+        if spec.maxbw:
+            extra["capped-bandwidth"] = spec.maxbw
         where = spec.bridge or spec.link
         made = add_vif(guest.domid, handle, mac=spec.mac, bridge=where, trusted=spec.trusted, extra=extra)
         self.host.session.run(made)

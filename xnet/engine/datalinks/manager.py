@@ -13,6 +13,7 @@ from xnet.engine.datalinks.registry import Mac, Registry
 from xnet.engine.datalinks.show import snapshot
 from xnet.engine.datalinks.store import FILE, Store
 from xnet.engine.datalinks.words import DatalinkError
+from xnet.engine.lab import Lab
 from xnet.errors import XnetError
 
 Values = Mapping[str, list[str]]
@@ -55,6 +56,19 @@ class Datalinks:
             except TypeError as error:
                 raise XnetError(f"{name}: {error}") from None
         return None
+
+    async def boot(self, lab: Lab) -> None:
+        """The lab's own vnics and VLANs, which it brings every time. DatalinkError."""
+        for spec in lab.vnics:
+            properties = {name: list(values) for name, values in spec.properties.items()}
+            if spec.vlan:
+                await self.create_vlan(spec.name, spec.over, spec.vid, temporary=True)
+                await set_properties(self, self.registry.find(spec.name), properties, temporary=True)
+            else:
+                mac = {"type": "fixed", "address": spec.mac} if spec.mac else None
+                await self.create_vnic(
+                    spec.name, spec.over, mac=mac, vid=spec.vid, properties=properties, temporary=True
+                )
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Make again what an engine that was killed had to keep; what cannot be is told."""
@@ -101,12 +115,29 @@ class Datalinks:
         temporary: bool = False,
     ) -> None:
         """A client of a lower link, with its properties; all of it, or nothing. DatalinkError."""
+        await self.add_vnic(name, over, mac=mac, vid=vid, force=force, properties=properties, temporary=temporary)
+
+    async def add_vnic(
+        self,
+        name: str,
+        over: str,
+        *,
+        mac: Mac | None = None,
+        vid: int = 0,
+        force: bool = False,
+        properties: Values | None = None,
+        temporary: bool = True,
+        user: str = "",
+    ) -> Datalink:
+        """As `create_vnic`, for somebody who has it already."""
         link = self.registry.create_vnic(name, over, mac=mac, vid=vid, force=force, temporary=temporary)
         try:
             await set_properties(self, link, properties or {}, temporary)
         except XnetError:
             self.registry.delete_client(name)
             raise
+        link.user = user
+        return link
 
     async def delete_vnic(self, name: str, temporary: bool = False) -> None:
         """Take it away. DatalinkError."""

@@ -50,6 +50,8 @@ class Registry:
         link = self.find(name)
         if link.kind not in LOWER:
             raise Status(words.EINVAL)
+        if link.user:
+            raise Status(words.EBUSY)
         return link
 
     def over(self, name: str) -> list[Datalink]:
@@ -120,9 +122,8 @@ class Registry:
         vid: int = 0,
         force: bool = False,
         temporary: bool = False,
-        user: str = "",
     ) -> Datalink:
-        """A client with an address of its own on a lower link, and one for `user` if it has one already."""
+        """A client with an address of its own on a lower link."""
         try:
             self.check_new(name)
             lower = self.lower(over)
@@ -131,7 +132,6 @@ class Registry:
         except Status as why:
             raise DatalinkError(f"vnic creation over {over} failed", why.status) from None
         link = Datalink(name, "vnic", temporary, (over,), mac=address, mac_type=kind, vnic=vnic, forced=force)
-        link.user = user
         record = {"do": "create-vnic", "name": name, "over": over, "vid": vid, "force": force}
         how = (mac or {}).get("type", "auto")
         record["mac"] = {**(mac or {}), "type": "random" if how == "auto" else how, "address": format_mac(address)}
@@ -215,6 +215,21 @@ class Registry:
         """Its user is done with a vnic that was made for it: it goes."""
         link = self.links.pop(name)
         self.unplug(link)
+
+    def lend(self, link: Datalink, user: str) -> None:
+        """A whole link is somebody's: its wire is not its switch's any more."""
+        assert link.switch is not None, "a lower link has one"
+        link.switch.connect(None)
+        link.user = user
+
+    def take_back(self, name: str) -> None:
+        """It is not."""
+        link = self.links[name]
+        assert link.switch is not None, "a lower link has one"
+        assert link.uplink is not None, "and had a wire"
+        link.user = ""
+        link.uplink.carrier(True)
+        link.switch.connect(link.uplink)
 
     def unplug(self, link: Datalink) -> None:
         """Its client leaves the switch."""
