@@ -51,6 +51,7 @@ HOT = {
     ],
     "xnet_upper": [
         "xnet/engine/edge.py",
+        "xnet/engine/pump.py",
         "xnet/engine/turn.py",
         "xnet/mac/stage.py",
         "xnet/mac/vnic.py",

@@ -13,7 +13,8 @@ import pytest
 
 from xnet.abi.linux.virtio_net import VNET_HDR
 from xnet.abi.xen import PAGE_SIZE
-from xnet.engine.edge import BURST, Pump, TapLink
+from xnet.engine.edge import TapLink
+from xnet.engine.pump import BURST, Pump
 from xnet.engine.turn import Turn
 from xnet.frame import (
     CSUM_BLANK,

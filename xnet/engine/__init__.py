@@ -1,7 +1,7 @@
 """Floor 7: the engine. One asyncio process that runs a whole machine; below it nothing awaits.
 
 What it is. `machine.Machine` boots a lab and takes it away again. `xen_host.XenHost` is hypervisor, dom0 and the store
-put together, without a loop. `guest.Guest` is a domain with its namespaces and, for each vif, a TAP, a `edge.Pump` and
+put together, without a loop. `guest.Guest` is a domain with its namespaces and, for each vif, a TAP, a `pump.Pump` and
 a netfront (`iov` reads and writes TAPs); `driver_domain.DriverDomain` makes dom0's netbacks and does what hotplug
 scripts do; `xenstored` serves the store on a Unix socket; `observe` collects what all of them say of themselves; `lab`
 is what a machine is to be.

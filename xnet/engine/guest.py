@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xnet.engine.edge import Pump
 from xnet.engine.lab import DomainSpec, VifSpec
+from xnet.engine.pump import Pump
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain
 from xnet.errors import HostError

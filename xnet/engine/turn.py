@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from xnet.engine.edge import Pump
+    from xnet.engine.pump import Pump
 
 BUDGET: Final = 256
 """Events delivered between two looks at the clock."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from xnet.engine.edge import Pump, TapLink
+from xnet.engine.edge import TapLink
+from xnet.engine.pump import Pump
 from xnet.engine.turn import Turn
 from xnet.frame import CSUM_BLANK, GSO_SIZE_SHIFT, GSO_TCPV4, vnet_header
 from xnet.frame.ether import BROADCAST
