@@ -78,6 +78,7 @@ HOT = {
 
 BY_HAND = [
     "xnet/engine/_iov.c",
+    "xnet/engine/_packet.c",
     "xnet/frame/_frames.c",
     "xnet/hv/_copier.c",
     "xnet/hv/_events.c",

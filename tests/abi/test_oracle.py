@@ -26,6 +26,7 @@ MODULES = [
     "xen.grant_table",
     "xen.event_channel",
     "xen.xs_wire",
+    "linux.if_packet",
     "linux.tun",
     "linux.virtio_net",
 ]

@@ -91,6 +91,27 @@ BAD = {
         '[[link]]\nname = "l0"\nbridge = "br"\n',
         'link[0].bridge: there is no bridge "br"',
     ),
+    "a link with two wires": (
+        GOOD + '[[link]]\nname = "l0"\nbridge = "xenbr0"\nnic = "eth1"\n',
+        "link[0].nic: the link has a wire already, bridge: a link has one",
+    ),
+    "a way to no interface": (
+        '[[link]]\nname = "l0"\nvia = "macvtap"\n',
+        'link[0].via: is about the interface that is the wire: name it, nic = "eth1"',
+    ),
+    "a way that is none": ('[[link]]\nname = "l0"\nnic = "eth1"\nvia = "dpdk"\n', 'link[0].via: "dpdk" is not one of'),
+    "addresses of no pair": (
+        '[[link]]\nname = "l0"\nnic = "eth1"\nip = "10.0.0.1/24"\n',
+        'link[0].ip: is about the other end of a pair: name it, veth = "name"',
+    ),
+    "a pair's end in a guest": (
+        GOOD + '[[link]]\nname = "l0"\nveth = "w0"\nzone = "a"\n' + domain(),
+        "link[0].zone: is a guest, and links come before guests",
+    ),
+    "a pair's end named as a bridge": (
+        GOOD + '[[link]]\nname = "l0"\nveth = "xenbr0"\n',
+        'link[0].veth: "xenbr0" is used twice: bridge[0].name has it too',
+    ),
     "both bridge and link": (GOOD + on_bridge('link = "stub0"'), "domain[0].vif[0]: has both bridge and link"),
     "neither bridge nor link": (GOOD + domain("{ }"), 'vif[0]: is plugged into nothing: add bridge = "…" or link'),
     "name too long for the kernel": (
@@ -303,6 +324,18 @@ def test_a_lab_becomes_what_the_file_says() -> None:
     assert (first.bridge, first.link, first.mac, first.mtu) == ("xenbr0", None, "00:16:3e:00:00:01", 1500)
     assert (first.ip, first.tx_mode) == (("10.0.0.1/24", "fd00::1/64"), "map")
     assert (second.bridge, second.link, second.mtu, second.script) == (None, "net0", 1400, "vif-vnic")
+
+
+def test_a_link_has_the_wire_that_the_file_says() -> None:
+    lab = parse(
+        '[[link]]\nname = "n0"\nnic = "eth1"\nvia = "macvtap"\n'
+        '[[link]]\nname = "n1"\nnic = "eth2"\npromiscuous = true\n'
+        '[[link]]\nname = "n2"\nveth = "w0"\nzone = "office"\nip = "10.0.0.1/24"\n'
+    )
+    assert [(link.nic, link.via, link.promiscuous) for link in lab.links] == [
+        ("eth1", "macvtap", False), ("eth2", "packet", True), ("", "packet", False),
+    ]  # fmt: skip
+    assert (lab.links[2].veth, lab.links[2].zone, lab.links[2].ip) == ("w0", "office", ("10.0.0.1/24",))
 
 
 def test_a_vif_takes_the_mtu_of_its_switch() -> None:

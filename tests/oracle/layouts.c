@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <stddef.h>
@@ -402,6 +403,43 @@ static void virtio_net(void)
     close_module();
 }
 
+static void if_packet(void)
+{
+    open_module("linux.if_packet", ",\n");
+    NUMBER(PACKET_ADD_MEMBERSHIP);
+    NUMBER(PACKET_DROP_MEMBERSHIP);
+    NUMBER(PACKET_STATISTICS);
+    NUMBER(PACKET_AUXDATA);
+    NUMBER(PACKET_VNET_HDR);
+    NUMBER(PACKET_IGNORE_OUTGOING);
+    NUMBER(PACKET_MR_PROMISC);
+    NUMBER(PACKET_MR_ALLMULTI);
+    NUMBER(PACKET_MR_UNICAST);
+    NUMBER(TP_STATUS_VLAN_VALID);
+    NUMBER(TP_STATUS_VLAN_TPID_VALID);
+    structs();
+    open_struct("PACKET_MREQ", sizeof(struct packet_mreq));
+    FIELD(struct packet_mreq, "mr_ifindex", mr_ifindex);
+    FIELD(struct packet_mreq, "mr_type", mr_type);
+    FIELD(struct packet_mreq, "mr_alen", mr_alen);
+    field("mr_address", offsetof(struct packet_mreq, mr_address), sizeof(((struct packet_mreq *)0)->mr_address), 0);
+    close_struct();
+    open_struct("TPACKET_STATS", sizeof(struct tpacket_stats));
+    FIELD(struct tpacket_stats, "tp_packets", tp_packets);
+    FIELD(struct tpacket_stats, "tp_drops", tp_drops);
+    close_struct();
+    open_struct("TPACKET_AUXDATA", sizeof(struct tpacket_auxdata));
+    FIELD(struct tpacket_auxdata, "tp_status", tp_status);
+    FIELD(struct tpacket_auxdata, "tp_len", tp_len);
+    FIELD(struct tpacket_auxdata, "tp_snaplen", tp_snaplen);
+    FIELD(struct tpacket_auxdata, "tp_mac", tp_mac);
+    FIELD(struct tpacket_auxdata, "tp_net", tp_net);
+    FIELD(struct tpacket_auxdata, "tp_vlan_tci", tp_vlan_tci);
+    FIELD(struct tpacket_auxdata, "tp_vlan_tpid", tp_vlan_tpid);
+    close_struct();
+    close_module();
+}
+
 int main(void)
 {
     printf("{");
@@ -413,6 +451,7 @@ int main(void)
     xenbus();
     xs_wire();
     tun();
+    if_packet();
     virtio_net();
     printf("}\n");
     return 0;

@@ -34,11 +34,15 @@ address = ["10.0.0.254/24", "fd00::254/64"]
 [[link]]
 name = "net0"
 bridge = "xenbr0"
+[[link]]
+name = "net1"
+veth = "wire0"
+ip = "10.2.0.254/24"
 [[etherstub]]
 name = "stub0"
 [[domain]]
 name = "a"
-vif = [{{ bridge = "xenbr0", ip = "10.0.0.1/24" }}, {{ link = "stub0", ip = "10.1.0.1/24" }}]
+vif = [{{ bridge = "xenbr0", ip = "10.0.0.1/24" }}, {{ link = "stub0", ip = "10.1.0.1/24" }}, {{ link = "net1" }}]
 [[domain]]
 name = "b"
 vif = [{{ link = "net0", ip = "10.0.0.2/24" }}, {{ link = "stub0", ip = "10.1.0.2/24" }}]
@@ -49,12 +53,21 @@ name = "foreign0"
 existing = true
 [[domain]]
 name = "c"
-vif = [{ bridge = "foreign0" }]
+vif = [{ bridge = "foreign0" }, { link = "net2" }, { link = "net3" }]
+[[link]]
+name = "net2"
+nic = "foreign3"
+[[link]]
+name = "net3"
+nic = "foreign4"
+via = "macvtap"
 """
 FOREIGN = (
     "link add foreign0 up type bridge",
     "link add foreign1 up type veth peer name foreign2",
     "link set foreign2 up master foreign0",
+    "link add foreign3 up type veth peer name foreign4",
+    "link set foreign4 up",
     "link add xenbr9 up type bridge",
 )
 """Devices of the machine's own where dom0 is the machine: to be used, or to be left alone, never to be changed."""

@@ -132,12 +132,29 @@ def read_etherstub(table: Table) -> EtherstubSpec:
 
 
 def read_link(table: Table) -> LinkSpec:
-    """``[[link]]``: name, bridge, mtu."""
-    return LinkSpec(
+    """``[[link]]``: name, bridge, mtu; nic, via, promiscuous; veth, zone, ip."""
+    via = table.get("via", one_of("packet", "macvtap"), "packet")
+    found = LinkSpec(
         name=table.need("name", device_name, ""),
         bridge=table.get("bridge", text, "") or None,
         mtu=table.get("mtu", mtu, 1500),
+        nic=table.get("nic", device_name, ""),
+        via=cast(Literal["packet", "macvtap"], via),
+        promiscuous=table.get("promiscuous", flag, False),
+        veth=table.get("veth", device_name, ""),
+        zone=table.get("zone", text, ""),
+        ip=table.get("ip", addresses, ()),
     )
+    wires = [key for key in ("bridge", "nic", "veth") if getattr(found, key)]
+    if len(wires) > 1:
+        table.wrong(wires[1], f"the link has a wire already, {wires[0]}: a link has one")
+    for key in ("via", "promiscuous"):
+        if table.has(key) and not found.nic:
+            table.wrong(key, 'is about the interface that is the wire: name it, nic = "eth1"')
+    for key in ("zone", "ip"):
+        if table.has(key) and not found.veth:
+            table.wrong(key, 'is about the other end of a pair: name it, veth = "name"')
+    return found
 
 
 def read_domain(table: Table, read: Read) -> DomainSpec:

@@ -63,7 +63,8 @@ def check_names(read: Read) -> None:
     devices += [(table, spec.name) for table, spec in read.link_bridges]
     devices += [(table, spec.name) for table, spec in read.vnics]
     devices += [(table, spec.name) for table, spec in read.flows]
-    unique([(table, "name", name, name) for table, name in devices])
+    rows: list[tuple[Table, str, Hashable, str]] = [(table, "name", name, name) for table, name in devices]
+    unique(rows + [(table, "veth", spec.veth, spec.veth) for table, spec in read.links if spec.zone in ("", "dom0")])
     unique([(table, "name", spec.name, spec.name) for table, spec in read.domains])
 
 
@@ -71,6 +72,8 @@ def check_cables(read: Read) -> None:
     """A link's uplink needs its bridge; an existing bridge is the host's."""
     bridges = {spec.name: spec for _, spec in read.bridges}
     for table, link in read.links:
+        if link.zone in {spec.name for _, spec in read.domains}:
+            table.wrong("zone", "is a guest, and links come before guests: dom0, or what ip netns has")
         if link.bridge is None:
             continue
         if link.bridge not in bridges:
@@ -118,6 +121,9 @@ def check_twice(read: Read) -> None:
     for table, spec in read.bridges:
         for ip in (address.partition("/")[0] for address in spec.address):
             ips += [(table, "address", (spec.name, 0, ip), ip), (table, "address", ("in", "dom0", ip), ip)]
+    for table, link in read.links:
+        for ip in (address.partition("/")[0] for address in link.ip):
+            ips += [(table, "ip", (link.name, 0, ip), ip), (table, "ip", ("in", link.zone or "dom0", ip), ip)]
     for table, domain, vif in read.vifs:
         switch = vif.bridge or (vif.link and uplinks.get(vif.link)) or vif.link
         macs.append((table, "mac", (switch, vif.vlan, vif.mac), vif.mac))

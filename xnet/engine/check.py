@@ -106,7 +106,7 @@ def devices(machine: Machine, links: dict[str, str]) -> Iterator[str]:
     """dom0's interfaces, bridge ports and vnics."""
     backends: list[Backend] = list(machine.drivers.backends.values())
     wanted = {each.tap.name: each.attached for each in backends if each.tap is not None}
-    wanted |= {link.name: link.bridge or "" for link in machine.lab.links}
+    wanted |= {link.name: link.bridge or "" for link in machine.lab.links if not (link.nic or link.veth)}
     for name, bridge in wanted.items():
         if name not in links:
             yield f"dom0: no interface {name}"

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 
 from xnet.engine.datalinks import Datalinks
 from xnet.engine.datalinks.model import LOWER, Datalink
 from xnet.engine.edge import TapLink
 from xnet.engine.lab import LinkSpec, VifSpec
 from xnet.engine.turn import LoopClock, Turn
+from xnet.engine.uplink import Ground, Uplink, is_running, open_uplink
 from xnet.engine.xen_host import XenHost
 from xnet.errors import HostError, XnetError
 from xnet.frame import Link
@@ -65,7 +68,7 @@ class DriverDomain:
     def __init__(
         self,
         host: XenHost,
-        netns_fd: int | None,
+        netns_fd: int,
         netlink: Netlink,
         turn: Turn,
         *,
@@ -74,6 +77,8 @@ class DriverDomain:
         spec_of: Callable[[int, int], VifSpec | None],
         observe: Callable[[Device], None],
         alias: str,
+        zone_fd: Callable[[str], int],
+        tell: Callable[[str], None],
     ) -> None:
         self.host = host
         self.netns_fd = netns_fd
@@ -81,8 +86,8 @@ class DriverDomain:
         self.turn = turn
         self.datalinks = datalinks
         self.bridges = bridges
-        self.uplinks: dict[str, TapLink] = {}
-        self.uplink_taps: list[Tap] = []
+        self.uplinks: dict[str, Uplink] = {}
+        self.ground = Ground(host, turn, netns_fd, netlink, zone_fd, alias, tell)
         self.spec_of = spec_of
         self.observe = observe
         self.alias = alias
@@ -119,12 +124,24 @@ class DriverDomain:
         return tap, link
 
     async def add_link(self, spec: LinkSpec, mac: bytes) -> None:
-        """A lower link: its wire is a TAP of that name, plugged into a bridge. The TAP's own address is another one: a
-        bridge takes frames for its ports' addresses for itself."""
-        tap, uplink = await self.open_tap(spec.name, mtu=spec.mtu, master=spec.bridge or None)
-        self.uplink_taps.append(tap)
+        """A lower link on its wire: see `uplink`. A TAP's own address is another one: a bridge takes frames for its
+        ports' addresses for itself."""
+        if spec.nic or spec.veth:
+            uplink = await open_uplink(spec, mac, self.ground)
+        else:
+            tap, link = await self.open_tap(spec.name, mtu=spec.mtu, master=spec.bridge or None)
+            stack = AsyncExitStack()
+            stack.push_async_callback(close_taps, [tap])
+            uplink = Uplink(link, spec.name, partial(is_running, self.netlink, spec.name), stack)
         self.uplinks[spec.name] = uplink
-        self.datalinks.registry.add_phys(spec.name, spec.mtu, mac, uplink)
+        self.datalinks.registry.add_phys(spec.name, spec.mtu, uplink.mac or mac, uplink.link, uplink.device)
+        where = spec.nic or spec.veth
+        where = f" on {where}" if where else f" in {spec.bridge}" if spec.bridge else ""
+        self.ground.tell(f"link {spec.name} {'up' if uplink.is_up() or uplink.ours else 'down'}{where}")
+
+    def is_up(self, device: str) -> bool:
+        """Whether the interface under a link is up, with a carrier."""
+        return any(uplink.is_up() for uplink in self.uplinks.values() if uplink.device == device)
 
     # --- vifs
 
@@ -327,14 +344,12 @@ class DriverDomain:
         for script in scripts:
             script.cancel()
         await asyncio.gather(*scripts, return_exceptions=True)
-        taps = self.uplink_taps
+        taps = []
         for backend in self.backends.values():
             backend.netback.stop()
             taps += self.unplug(backend)
         self.backends.clear()
-        for uplink in self.uplinks.values():
-            uplink.close()
-        await close_taps(taps)
+        await asyncio.gather(close_taps(taps), *(uplink.close() for uplink in self.uplinks.values()))
 
 
 def write(path: str, value: str) -> Conversation[None]:

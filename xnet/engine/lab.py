@@ -31,11 +31,22 @@ class EtherstubSpec:
 
 @dataclass(slots=True, frozen=True)
 class LinkSpec:
-    """A lower link for vnics, its uplink a TAP plugged into `bridge` (None: no cable in)."""
+    """A lower link for vnics. Its uplink is a TAP plugged into `bridge` (None: no cable in), or the interface `nic`, or
+    one end of a pair of ours whose other end is `veth`; at most one of the three is set."""
 
     name: str
     bridge: str | None = None
     mtu: int = 1500
+    nic: str = ""
+    via: Literal["packet", "macvtap"] = "packet"
+    """How the frames of `nic` are had: beside its own stack, or by us alone."""
+    promiscuous: bool = False
+    """Take also frames that are for no vnic here, where the link is `nic`."""
+    veth: str = ""
+    zone: str = ""
+    """Whose namespace has `veth`: "dom0" (or ""), a name of ``ip netns``, or a path."""
+    ip: tuple[str, ...] = ()
+    """Addresses of `veth`."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from xnet.engine.toolstack import Toolstack
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
+from xnet.engine.zone import zone_fd
 from xnet.errors import XnetError
 from xnet.frame import mac_bytes
 from xnet.host.memory import MachineMemory
@@ -142,7 +144,7 @@ class Machine:
         lab = self.lab
         for bridge in lab.bridges:
             await self.add_bridge(bridge)
-        self.datalinks = Datalinks(lab.name, self.run_dir, is_running=self.netlink.is_running)
+        self.datalinks = Datalinks(lab.name, self.run_dir, is_running=lambda name: self.drivers.is_up(name))
         self.drivers = DriverDomain(
             self.host,
             self.dom0_fds.net,
@@ -153,13 +155,14 @@ class Machine:
             spec_of=self.spec_of,
             observe=self.observe,
             alias=self.alias,
+            zone_fd=partial(zone_fd, self),
+            tell=self.on_event,
         )
         self.stack.push_async_callback(self.drivers.close)
         for stub in lab.etherstubs:
             self.datalinks.registry.add_etherstub(stub.name, stub.mtu)
         for link in lab.links:
             await self.drivers.add_link(link, mac_bytes(self.mac_of(link.name)) or b"")
-            self.on_event(f"link {link.name} up" + (f" in {link.bridge}" if link.bridge else ""))
         await self.datalinks.boot(lab)
         await self.datalinks.restore(self.on_event)
 
@@ -296,7 +299,7 @@ class Machine:
                     guest.netlink.is_running(vif.device) and (port is None or self.netlink.is_running(port.name))
                 ):
                     return False
-        return all(map(self.netlink.is_running, self.drivers.uplinks))
+        return all(uplink.is_up() for uplink in self.drivers.uplinks.values() if uplink.ours)
 
     def unconnected(self) -> list[tuple[str, str]]:
         """(vif, why) of every vif that is not Connected at both ends; an empty reason: not yet."""

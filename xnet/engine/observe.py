@@ -143,7 +143,7 @@ def statistics(machine: Machine) -> dict[str, Any]:
             for guest in by_domid(machine)
             for vif, backend in machine.ends(guest)
         },
-        "uplinks": {name: uplink.counters() for name, uplink in machine.drivers.uplinks.items()},
+        "uplinks": {name: uplink.link.counters() for name, uplink in machine.drivers.uplinks.items()},
         "xenstore": asdict(machine.host.store.statistics()),
         "heap": heap(machine),
         "windows": {"remaps": machine.memory.remaps, "pages": machine.memory.pages_remapped},

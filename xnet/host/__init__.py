@@ -1,6 +1,7 @@
 """Floor 6: the operating system. Everything below this floor is arithmetic; everything here asks Linux for something.
 
-**What it is.** `Tap` (a guest's or a backend's Ethernet device), `MachineMemory` and `Window` (the memfd that is
+**What it is.** `Tap` (a guest's or a backend's Ethernet device), `PacketSocket` and `Macvtap` (the frames of a device
+that is not ours), `MachineMemory` and `Window` (the memfd that is
 machine memory, and the address range a domain sees it through), `Nursery` and `NamespaceFds` (the anonymous
 namespaces a guest lives in), `Netlink` (links, addresses, routes), `enter_and_exec` (a user's command inside a
 guest), `survey` (what this machine lacks).
@@ -23,10 +24,12 @@ rtnetlink(7).
 """
 
 from .enter import end_guest_command, enter, enter_and_exec, guest_command
+from .macvtap import Macvtap
 from .memory import PAGE_SIZE, MachineMemory, Window
 from .netlink import Netlink
-from .netns import NamespaceFds, open_in_netns, own_namespaces
+from .netns import NamespaceFds, new_netns, open_in_netns, own_namespaces, pinned_netns
 from .nursery import GUEST_SYSCTLS, Nursery, guest_files
+from .packet_socket import PacketSocket
 from .survey import Check, survey
 from .sysctl import read_sysctl, write_sysctls
 from .tap import Tap, close_taps
@@ -37,9 +40,11 @@ __all__ = [
     "PAGE_SIZE",
     "Check",
     "MachineMemory",
+    "Macvtap",
     "NamespaceFds",
     "Netlink",
     "Nursery",
+    "PacketSocket",
     "Tap",
     "Watcher",
     "Window",
@@ -49,8 +54,10 @@ __all__ = [
     "enter_and_exec",
     "guest_command",
     "guest_files",
+    "new_netns",
     "open_in_netns",
     "own_namespaces",
+    "pinned_netns",
     "read_sysctl",
     "survey",
     "write_sysctls",

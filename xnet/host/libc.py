@@ -1,4 +1,5 @@
-"""The few calls of libc that Python 3.11 has no name for: `setns`, `unshare`, `prctl` and `mmap` at a chosen address.
+"""The few calls of libc that Python 3.11 has no name for: `setns`, `unshare`, `mount`, `prctl` and `mmap` at a
+chosen address.
 
 The handle is loaded once and never changes; each function raises `OSError` with the call's errno.
 """
@@ -12,6 +13,9 @@ CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
+
+MS_REC = 0x4000
+MS_PRIVATE = 0x4_0000
 
 PR_SET_PDEATHSIG = 1
 
@@ -27,6 +31,7 @@ MAP_FAILED = ctypes.c_void_p(-1).value
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _LIBC.unshare.argtypes = (ctypes.c_int,)
+_LIBC.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _LIBC.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 
 MMAP = _LIBC.mmap
@@ -62,6 +67,12 @@ def unshare(kinds: int) -> None:
     """Give the calling thread new namespaces of `kinds`."""
     if _LIBC.unshare(kinds) != 0:
         raise last_error("unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    """Mount a filesystem of `kind` at `target`, or change how what is there is mounted (``MS_*``)."""
+    if _LIBC.mount(source.encode(), target.encode(), kind.encode() if kind else None, flags, None) != 0:
+        raise last_error("mount")
 
 
 def set_parent_death_signal(number: int) -> None:

@@ -29,6 +29,9 @@ NETLINK_ROUTE = 0
 IFREQ_INDEX = Struct("=16si20x")  # name index, padded to sizeof(struct ifreq)
 IFREQ_FLAGS = Struct("=16sH22x")  # name flags, likewise
 SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+SIOCGIFMTU = 0x8921
+SIOCGIFHWADDR = 0x8927
 SIOCGIFINDEX = 0x8933
 IFF_RUNNING, IFF_PROMISC, IFF_ALLMULTI = 0x40, 0x100, 0x200
 IFA_F_NODAD = 0x02
@@ -37,6 +40,7 @@ HELP = {
     errno.EPERM: "not permitted; run as root or with CAP_NET_ADMIN",
     errno.EEXIST: "exists already",
     errno.ENODEV: "no such interface",
+    errno.EBUSY: "somebody has it to himself, or stands on it already",
     errno.EOPNOTSUPP: "this kernel has no such kind of interface",
     errno.ENETUNREACH: "no address of this namespace reaches it; give one in its network first",
     errno.EHOSTUNREACH: "no address of this namespace reaches it; give one in its network first",
@@ -112,12 +116,24 @@ class Netlink:
 
     def link_index(self, name: str) -> int:
         """The interface's index now. By ioctl, 2 µs, so it is never remembered: TAPs come and go behind our back."""
-        try:
-            answer = fcntl.ioctl(self._socket, SIOCGIFINDEX, IFREQ_INDEX.pack(name.encode(), 0))
-        except OSError as error:
-            raise _refused(name, name, error.errno or 0) from error
-        index: int = IFREQ_INDEX.unpack(answer)[1]
+        index: int = IFREQ_INDEX.unpack(self._ioctl(name, SIOCGIFINDEX))[1]
         return index
+
+    def has(self, name: str) -> bool:
+        """There is an interface of that name."""
+        try:
+            return self.link_index(name) > 0
+        except HostError:
+            return False
+
+    def mtu(self, name: str) -> int:
+        """The interface's, by ioctl."""
+        size: int = IFREQ_INDEX.unpack(self._ioctl(name, SIOCGIFMTU))[1]
+        return size
+
+    def address(self, name: str) -> bytes:
+        """The interface's own MAC address, by ioctl."""
+        return self._ioctl(name, SIOCGIFHWADDR)[18:24]
 
     def is_running(self, name: str) -> bool:
         """Up, with the carrier seen by the kernel (IFF_RUNNING): what is sent now leaves. By ioctl, 2 µs."""
@@ -127,13 +143,19 @@ class Netlink:
         """It was set to take all multicast, or everything (``ip link set NAME allmulticast on``, ``promisc on``)."""
         return self._flags(name) & (IFF_PROMISC | IFF_ALLMULTI) != 0
 
+    def hear_all_multicast(self, name: str) -> None:
+        """Set it to take all multicast, by ioctl."""
+        self._ioctl(name, SIOCSIFFLAGS, self._flags(name) | IFF_ALLMULTI)
+
     def _flags(self, name: str) -> int:
+        flags: int = IFREQ_FLAGS.unpack(self._ioctl(name, SIOCGIFFLAGS))[1]
+        return flags
+
+    def _ioctl(self, name: str, request: int, number: int = 0) -> bytes:
         try:
-            answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, IFREQ_FLAGS.pack(name.encode(), 0))
+            return fcntl.ioctl(self._socket, request, IFREQ_INDEX.pack(name.encode(), number))
         except OSError as error:
             raise _refused(name, name, error.errno or 0) from error
-        flags: int = IFREQ_FLAGS.unpack(answer)[1]
-        return flags
 
     async def links(self) -> dict[str, str]:
         """The namespace's interfaces, each with the bridge it is in, or ""."""
@@ -193,6 +215,21 @@ class Netlink:
             await self.delete_link(name)
             raise
         return self.link_index(name)
+
+    async def add_veth(self, name: str, peer: str, peer_netns_fd: int) -> None:
+        """A pair of devices, both down: this namespace's, and the other namespace's, where it is born."""
+        check_name(name)
+        check_name(peer)
+        request = self._iproute.link("add", ifname=name, kind="veth", peer={"ifname": peer, "net_ns_fd": peer_netns_fd})
+        await self._ask(peer, f"{peer}: veth", request)
+
+    async def add_macvtap(self, lower: str, name: str, netns_fd: int) -> None:
+        """A macvtap in mode passthru on an interface of this namespace, born down in the other one."""
+        check_name(name)
+        request = self._iproute.link(
+            "add", ifname=name, kind="macvtap", link=self.link_index(lower), macvtap_mode="passthru", net_ns_fd=netns_fd
+        )
+        await self._ask(lower, f"{lower}: macvtap", request)
 
     async def delete_link(self, name: str) -> None:
         """Remove the interface."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import HostError
-from .libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, setns
+from .libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, setns, unshare
 
 T = TypeVar("T")
+
+PINNED = "/run/netns"
+"""Where ``ip netns`` keeps its namespaces."""
+OWN_NET = "/proc/thread-self/ns/net"
 
 KINDS = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS), ("pid", CLONE_NEWPID), ("uts", CLONE_NEWUTS))
 """Field of `NamespaceFds` and kind of namespace, in the order in which descriptors are sent."""
@@ -50,6 +55,38 @@ def own_namespaces() -> NamespaceFds:
             os.close(fd)
         raise HostError(f"own namespaces: {error.strerror}", errno=error.errno or 0, call="open") from error
     return NamespaceFds(*fds)
+
+
+def new_netns() -> int:
+    """A network namespace of nobody: all that is in it goes when the descriptor does. HostError."""
+
+    def inside() -> int:
+        unshare(CLONE_NEWNET)
+        return os.open(OWN_NET, os.O_RDONLY | os.O_CLOEXEC)
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(inside).result()
+        except OSError as error:
+            reason = f"{error.strerror}; run as root" if isinstance(error, PermissionError) else error.strerror
+            raise HostError(f"new network namespace: {reason}", errno=error.errno or 0, call="unshare") from error
+
+
+def pinned_netns(name: str) -> int:
+    """A descriptor of the namespace ``ip netns`` knows by this name, or of the one at this path. HostError."""
+    path = name if "/" in name else f"{PINNED}/{name}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        pinned = path != name and isinstance(error, FileNotFoundError)
+        reason = f"no such network namespace; make it (ip netns add {name})" if pinned else error.strerror
+        raise HostError(f"{name}: {reason}", errno=error.errno or 0, call="open", device=name) from error
+    try:
+        open_in_netns(fd, lambda: None)
+    except HostError as error:
+        os.close(fd)
+        raise HostError(f"{path}: not a network namespace", errno=error.errno, call="setns", device=name) from error
+    return fd
 
 
 def open_in_netns(netns_fd: int | None, func: Callable[[], T]) -> T:

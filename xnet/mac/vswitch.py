@@ -17,6 +17,7 @@ Source: illumos, mac_tx and mac_rx (2009).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
@@ -75,6 +76,8 @@ class Switch(Client):
         self.uplink: Link | None = None
         self.ports: list[Port] = []
         self.counters = dict.fromkeys(("ipackets", "opackets", "unknown", "ierrors"), 0)
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a port came or went."""
         self._reserved = reserved
         self._table: dict[tuple[bytes, int], Port] = {}
 
@@ -98,11 +101,13 @@ class Switch(Client):
             raise MacError(f"{what}{tagged}: MAC address is already in use by {other.name}")
         self._table[mac, vid] = port
         self.ports.append(port)
+        self.changed()
 
     def remove(self, port: Port) -> None:
         """Take a port out of the table."""
         self.ports.remove(port)
         del self._table[port.mac, port.vid]
+        self.changed()
 
     def connect(self, uplink: Link | None) -> None:
         """Plug the wire in, or out with None."""

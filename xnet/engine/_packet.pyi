@@ -1,0 +1,3 @@
+def receive(
+    fd: int, memory: memoryview, addr: int, size: int, most: int, header: bytearray, last: bytes, /
+) -> tuple[list[int], int]: ...
