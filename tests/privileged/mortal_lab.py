@@ -40,6 +40,15 @@ veth = "wire0"
 ip = "10.2.0.254/24"
 [[etherstub]]
 name = "stub0"
+[[vnic]]
+name = "vnic0"
+over = "stub0"
+zone = "dom0"
+ip = "10.1.0.254/24"
+[[vnic]]
+name = "vnic1"
+over = "stub0"
+zone = "b"
 [[domain]]
 name = "a"
 vif = [{{ bridge = "xenbr0", ip = "10.0.0.1/24" }}, {{ link = "stub0", ip = "10.1.0.1/24" }}, {{ link = "net1" }}]

@@ -125,6 +125,8 @@ def devices(machine: Machine, links: dict[str, str]) -> Iterator[str]:
     for name, link in datalinks.items():
         if link.user.startswith("vif") and name not in held:
             yield f"dom0: {name} is {link.user}'s, and it is not there"
+        if link.user == "zone dom0" and name not in links:
+            yield f"dom0: no interface {name}"
 
 
 def directories(machine: Machine) -> Iterator[str]:

@@ -23,6 +23,7 @@ from xnet.abi.xen.xenbus import XenbusState
 from xnet.engine import observe
 from xnet.engine.check import check
 from xnet.engine.datalinks import Datalinks
+from xnet.engine.datalinks.zones import Zones
 from xnet.engine.driver_domain import HANDSHAKE_S, Backend, DriverDomain
 from xnet.engine.guest import Guest, GuestVif
 from xnet.engine.lab import BridgeSpec, DomainSpec, Lab, VifSpec
@@ -144,7 +145,10 @@ class Machine:
         lab = self.lab
         for bridge in lab.bridges:
             await self.add_bridge(bridge)
-        self.datalinks = Datalinks(lab.name, self.run_dir, is_running=lambda name: self.drivers.is_up(name))
+        zones = Zones(self)
+        self.datalinks = Datalinks(
+            lab.name, self.run_dir, is_running=lambda name: self.drivers.is_up(name), zones=zones
+        )
         self.drivers = DriverDomain(
             self.host,
             self.dom0_fds.net,
@@ -159,6 +163,7 @@ class Machine:
             tell=self.on_event,
         )
         self.stack.push_async_callback(self.drivers.close)
+        self.stack.push_async_callback(zones.close)
         for stub in lab.etherstubs:
             self.datalinks.registry.add_etherstub(stub.name, stub.mtu)
         for link in lab.links:
@@ -191,6 +196,7 @@ class Machine:
         self.on_event(f"{spec.name}: domain {guest.domid} created, {spec.memory >> 20} MiB")
         for handle, vif in enumerate(spec.vifs):
             await self.add_vif(guest, handle, vif)
+        await self.datalinks.entered(spec.name)
         for gateway in spec.gateway:
             await netlink.add_route(gateway)
         write_sysctls(fds.net, spec.sysctl)

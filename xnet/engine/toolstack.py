@@ -241,6 +241,7 @@ class Toolstack:
         taps = guest.close()
         machine.host.destroy_guest(guest.domid)
         machine.turn.kick()
+        await machine.datalinks.left(guest.name)
         await asyncio.gather(close_taps(taps), machine.nursery.destroy(guest.name))
         await self.until(lambda: not any(domid == guest.domid for domid, _ in machine.drivers.backends))
         machine.on_event(f"{guest.name}: domain {guest.domid} destroyed")

@@ -12,7 +12,8 @@ from xnet.engine.datalinks.properties import of, set_properties
 from xnet.engine.datalinks.registry import Mac, Registry
 from xnet.engine.datalinks.show import snapshot
 from xnet.engine.datalinks.store import FILE, Store
-from xnet.engine.datalinks.words import DatalinkError
+from xnet.engine.datalinks.words import DatalinkError, Status
+from xnet.engine.datalinks.zones import Zones
 from xnet.engine.lab import Lab
 from xnet.errors import XnetError
 
@@ -22,9 +23,12 @@ Values = Mapping[str, list[str]]
 class Datalinks:
     """What dladm and flowadm do. Each order is carried out before the next one begins."""
 
-    def __init__(self, lab: str, run_dir: Path | None, *, is_running: Callable[[str], bool]) -> None:
-        """`is_running`: whether a device of dom0 is up, with a carrier."""
+    def __init__(
+        self, lab: str, run_dir: Path | None, *, is_running: Callable[[str], bool], zones: Zones | None = None
+    ) -> None:
+        """`is_running`: whether a device of dom0 is up, with a carrier; `zones`: who makes interfaces of vnics."""
         self.lab = lab
+        self.zones = zones
         self.store = Store(run_dir / FILE if run_dir is not None else None)
         self.registry = Registry(self.store)
         self.is_running = is_running
@@ -69,6 +73,24 @@ class Datalinks:
                 await self.create_vnic(
                     spec.name, spec.over, mac=mac, vid=spec.vid, properties=properties, temporary=True
                 )
+
+            if spec.zone and self.zones is not None:
+                link = self.registry.find(spec.name)
+                try:
+                    await self.zones.put(link, spec.zone, spec.ip)
+                except Status as why:
+                    raise DatalinkError(f"cannot set link property 'zone' on '{spec.name}'", why.status) from None
+                link.values["zone"] = [spec.zone]
+
+    async def entered(self, zone: str) -> None:
+        """A guest is there (again): its interfaces, too."""
+        if self.zones is not None:
+            await self.zones.entered(zone)
+
+    async def left(self, zone: str) -> None:
+        """A guest ends: its interfaces, too, until it comes back."""
+        if self.zones is not None:
+            await self.zones.left(zone)
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Make again what an engine that was killed had to keep; what cannot be is told."""

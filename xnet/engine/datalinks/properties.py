@@ -76,6 +76,14 @@ def number(text: str) -> int:
     return int(text)
 
 
+async def set_zone(links: Datalinks, link: Datalink, values: Values) -> None:
+    """Make it an interface of somebody's namespace, or nobody's."""
+    name = one_of(link, "zone", values)
+    if links.zones is None:
+        raise Status(words.ENOTSUP)
+    await links.zones.put(link, name)
+
+
 def refused(links: Datalinks, link: Datalink, values: Values) -> None:
     """It is there on Solaris, and means nothing in an engine that is one thread."""
     if values:
@@ -84,6 +92,7 @@ def refused(links: Datalinks, link: Datalink, values: Values) -> None:
 
 PROPERTIES: dict[str, Property] = {
     "mtu": Property(ALL, set_mtu, get=lambda links, link: [str(link.mtu)]),
+    "zone": Property(CLIENTS, set_zone, kept=False),
     "cpus": Property(CLIENTS | WIRES, refused),
 }
 
