@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from xnet.bench import Options, Report, Sample, command
-from xnet.bench.lab import VARIANTS
+from xnet.bench.lab import CROSSBOW, VARIANTS
 from xnet.bench.metrics import QUICK
 from xnet.errors import HostError
 
@@ -37,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         (["--quick", "--only", "pairs"], Options(rounds=2, seconds=1, workloads=("pairs",))),
         (["--flavour", "xnbo", "--only", "udp,ping"], Options(flavours=("xnbo",), workloads=("udp", "ping"))),
         (["--with", "flip,map"], Options(variants=("flip", "map"))),
-        (["--with", "all"], Options(variants=tuple(VARIANTS))),
+        (["--with", "all"], Options(variants=(*VARIANTS, *CROSSBOW))),
         (["--no-kernel", "--no-lab", "--relay", "both"], Options(kernel=False, lab=False, relay="both")),
     ],
 )

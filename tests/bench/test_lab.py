@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from xnet.bench import lab
-from xnet.bench.lab import SWITCH, VARIANTS, lab_file, lab_setup
+from xnet.bench.lab import CROSSBOW, SWITCH, VARIANTS, lab_file, lab_setup
 from xnet.control.config import parse_lab
 from xnet.errors import HostError
 
@@ -36,6 +36,13 @@ def test_a_variant_is_a_lab_that_can_be_read_and_differs(flavour: str, variant: 
     plain, other = (parse_lab(lab_file("bench-1", flavour, each), "bench.toml") for each in ("", variant))
     assert plain.domains != other.domains
     assert [domain.name for domain in other.domains] == ["a", "b"]
+
+
+@pytest.mark.parametrize("variant", CROSSBOW)
+def test_a_variant_of_crossbow_is_a_lab_that_can_be_read_and_differs(variant: str) -> None:
+    plain, other = (parse_lab(lab_file("bench-1", "xnbo", each), "bench.toml") for each in ("", variant))
+    assert plain != other
+    assert len(other.vnics) == {"vnics16": 14, "vnics256": 254}.get(variant, 0)
 
 
 @pytest.mark.integration

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from xnet.bench.lab import lab_setup
+from xnet.bench.lab import CROSSBOW, lab_setup
 from xnet.bench.metrics import FLAVOURS, WORKLOADS
 from xnet.bench.pairs import SIZES, Streams, streams
 from xnet.bench.programs import Program, either
@@ -102,6 +102,8 @@ def _setups(stack: ExitStack, options: Options, flavour: str, base: Relay) -> It
     if options.lab:
         yield stack.enter_context(lab_setup(flavour))
     for variant in options.variants:
+        if variant in CROSSBOW and flavour != "xnbo":
+            continue
         yield stack.enter_context(lab_setup(flavour, variant))
 
 
