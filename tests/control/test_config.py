@@ -173,6 +173,19 @@ BAD = {
         GOOD + domain('{ bridge = "xenbr0", ip = "10.0.0.1/24" }', gateway='"10.0.0.1"'),
         "is the domain's own address",
     ),
+    "a route out of reach": (
+        GOOD + domain('{ bridge = "xenbr0", ip = "10.0.0.1/24" }', route='"10.2.0.0/24 via 10.9.0.1"'),
+        'domain[0].route: "10.9.0.1" is on no subnet of this domain',
+    ),
+    "a route that is none": (
+        domain(route='"10.2.0.0/24"'),
+        '"10.2.0.0/24" is no route: write it like',
+    ),
+    "a route to a host in a network": (domain(route='"10.2.0.1/24 via 10.9.0.1"'), "is no route"),
+    "a route from one family to the other": (
+        domain(route='"fd00::/64 via 10.9.0.1"'),
+        "an IPv6 network is not reached through IPv4",
+    ),
     "two gateways of a family": (domain(gateway='["10.0.0.1", "10.0.0.2"]'), "only one for IPv4"),
     "memory in no unit": (domain(memory='"32 cats"'), 'domain[0].memory: "32 cats" is not a size'),
     "no memory": (domain(memory="0"), "must be more than nothing"),
@@ -310,6 +323,7 @@ def test_a_lab_becomes_what_the_file_says() -> None:
             '{ link = "net0", mtu = 1400, script = "/etc/xen/scripts/vif-vnic", queues = 1, backend = "dom0" }',
             memory='"64M"',
             gateway='["10.0.0.254", "fd00::fe"]',
+            route='["10.9.0.0/16 via 10.0.0.9", "fd09::/64 via fd00::9"]',
             sysctl='{ "net.ipv4.ip_forward" = true, net.core.somaxconn = 5 }',
         )
     )
@@ -319,6 +333,7 @@ def test_a_lab_becomes_what_the_file_says() -> None:
     assert lab.links[0].bridge == "xenbr0"
     a = lab.domains[0]
     assert (a.name, a.memory, a.gateway) == ("a", 64 * MIB, ("10.0.0.254", "fd00::fe"))
+    assert a.route == (("10.9.0.0/16", "10.0.0.9"), ("fd09::/64", "fd00::9"))
     assert a.sysctl == {"net.ipv4.ip_forward": "1", "net.core.somaxconn": "5"}
     first, second = a.vifs
     assert (first.bridge, first.link, first.mac, first.mtu) == ("xenbr0", None, "00:16:3e:00:00:01", 1500)

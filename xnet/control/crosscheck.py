@@ -149,15 +149,15 @@ def unique(rows: Iterable[tuple[Table, str, Hashable, str]]) -> None:
 
 
 def check_gateway(table: Table, spec: DomainSpec) -> None:
-    """A default route must lead to an address on one of the domain's own subnets."""
+    """A route must lead to an address on one of the domain's own subnets."""
     own = [ipaddress.ip_interface(ip) for vif in spec.vifs for ip in vif.ip]
-    for word in spec.gateway:
+    for key, word in [("gateway", word) for word in spec.gateway] + [("route", via) for _, via in spec.route]:
         gateway = ipaddress.ip_address(word)
         if any(gateway == interface.ip for interface in own):
-            table.wrong("gateway", f"\"{word}\" is the domain's own address: name the router's")
+            table.wrong(key, f"\"{word}\" is the domain's own address: name the router's")
         elif not any(gateway in interface.network for interface in own):
             subnets = ", ".join(str(i.network) for i in own if i.version == gateway.version) or "none"
-            table.wrong("gateway", f'"{word}" is on no subnet of this domain (IPv{gateway.version}: {subnets})')
+            table.wrong(key, f'"{word}" is on no subnet of this domain (IPv{gateway.version}: {subnets})')
 
 
 def check_memory(read: Read, available: int | None) -> None:

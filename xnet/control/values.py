@@ -154,6 +154,21 @@ def hosts(value: object) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def routes(value: object) -> tuple[tuple[str, str], ...]:
+    """``"10.2.0.0/24 via 10.9.0.2"`` or a list of such: networks, each with the router to it."""
+    found = []
+    for word in texts(value):
+        network, _, via = (part.strip() for part in word.partition(" via "))
+        try:
+            to, router = ipaddress.ip_network(network), ipaddress.ip_address(via)
+        except ValueError:
+            raise ValueError(f'"{word}" is no route: write it like "10.2.0.0/24 via 10.9.0.2"') from None
+        if to.version != router.version:
+            raise ValueError(f'"{word}": an IPv{to.version} network is not reached through IPv{router.version}')
+        found.append((str(to), str(router)))
+    return tuple(found)
+
+
 def device_name(value: object) -> str:
     """A name that a network interface of Linux can have."""
     word = text(value)

@@ -138,13 +138,15 @@ class VifSpec:
 
 @dataclass(slots=True, frozen=True)
 class DomainSpec:
-    """A guest. `gateway`: default route, at most one per family. `sysctl`: written in its network namespace."""
+    """A guest. `gateway`: default route, at most one per family; `route`: networks (CIDR), each with the router to it.
+    `sysctl`: written in its network namespace."""
 
     name: str
     type: Literal["pv"] = "pv"
     memory: int = 32 * MIB
     vifs: tuple[VifSpec, ...] = ()
     gateway: tuple[str, ...] = ()
+    route: tuple[tuple[str, str], ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
     autostart: bool = True
     on_crash: str = "destroy"

@@ -199,6 +199,8 @@ class Machine:
         await self.datalinks.entered(spec.name)
         for gateway in spec.gateway:
             await netlink.add_route(gateway)
+        for network, via in spec.route:
+            await netlink.add_route(via, network)
         write_sysctls(fds.net, spec.sysctl)
 
     async def add_vif(self, guest: Guest, handle: int, spec: VifSpec) -> GuestVif:

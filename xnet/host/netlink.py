@@ -250,14 +250,14 @@ class Netlink:
         )
         await self._ask(name, f"{name}: {cidr}", request)
 
-    async def add_route(self, via: str) -> None:
-        """A default route through the router `via`, IPv4 or IPv6."""
+    async def add_route(self, via: str, to: str = "default") -> None:
+        """A route to a network (or the default route) through the router `via`, IPv4 or IPv6."""
         try:
             family = socket.AF_INET6 if ipaddress.ip_address(via).version == 6 else socket.AF_INET
         except ValueError as error:
             raise HostError(f"route via {via}: not an IP address", errno=errno.EINVAL, device=via) from error
-        request = self._iproute.route("add", family=family, dst="default", gateway=via)
-        await self._ask(via, f"route via {via}", request)
+        request = self._iproute.route("add", family=family, dst=to, gateway=via)
+        await self._ask(via, f"route to {to} via {via}" if to != "default" else f"route via {via}", request)
 
     async def _ask(self, device: str, what: str, request: Any) -> Any:
         """Await a request of pyroute2's; `what` was asked of `device`, should it be refused."""
