@@ -12,6 +12,8 @@ import pytest
 
 from xnet.engine.datalinks import DatalinkError, Datalinks
 from xnet.errors import XnetError
+from xnet.frame.arena import Arena
+from xnet.testing.clock import HandClock
 
 FIXED = {"type": "fixed", "address": "0:16:3e:1:2:3"}
 
@@ -22,7 +24,8 @@ def links(tmp_path: Path) -> Datalinks:
 
 
 def fresh(path: Path) -> Datalinks:
-    found = Datalinks("lab", path, is_running=lambda device: False)
+    arena = Arena(memoryview(bytearray(1 << 20)), 0, 1 << 20)
+    found = Datalinks("lab", path, is_running=lambda device: False, clock=HandClock(), arena=arena)
     found.registry.dice = random.Random(1)
     found.registry.add_phys("net0", 1500, bytes.fromhex("020000000001"), None)
     return found
@@ -179,3 +182,55 @@ def test_who_uses_a_vnic_keeps_it(links: Datalinks) -> None:
     links.registry.release("xvm1_0")
     with pytest.raises(DatalinkError):
         links.registry.find("xvm1_0")
+
+
+def test_a_cap_is_set_shown_kept_and_reset(links: Datalinks, tmp_path: Path) -> None:
+    order(links, "create-vnic", name="v0", over="net0", properties={"maxbw": ["100M"], "priority": ["low"]})
+    shown = {each["name"]: each["value"] for each in row(links, "v0")["properties"]}
+    assert (shown["maxbw"], shown["priority"], row(links, "v0")["speed_mbps"]) == (["  100"], ["low"], 100)
+    assert "1200K" in error(links, "set-linkprop", link="v0", properties={"maxbw": ["1199K"]})
+    assert "must be one of: low,medium,high" in error(links, "set-linkprop", link="v0", properties={"priority": ["x"]})
+    assert "not supported" in error(links, "set-linkprop", link="v0", properties={"cpus": ["0"]})
+    again = fresh(tmp_path)
+    asyncio.run(again.restore(lambda line: None))
+    assert again.show()["links"] == links.show()["links"]
+    order(links, "set-linkprop", link="v0", properties={"maxbw": ["0"]})
+    assert row(links, "v0")["speed_mbps"] == 0
+    order(links, "reset-linkprop", link="v0", names=["maxbw"])
+    assert row(links, "v0")["speed_mbps"] == 10_000
+
+
+def test_flows(links: Datalinks, tmp_path: Path) -> None:
+    order(links, "create-etherstub", name="stub0")
+    order(links, "create-vnic", name="v0", over="stub0")
+    web = {"transport": "tcp", "local_port": "80"}
+    order(links, "add-flow", name="web", link="v0", attributes=web, properties={"maxbw": ["5M"]})
+    [flow] = links.show()["flows"]
+    assert (flow["name"], flow["link"], flow["attributes"]) == ("web", "v0", web)
+    assert [each["value"] for each in flow["properties"]] == [["    5"], ["medium"]]
+    for arguments, text in (
+        (
+            {"name": "f", "link": "v0", "attributes": {"transport": "udp"}},
+            "flow(s) with incompatible attributes exists",
+        ),
+        ({"name": "f", "link": "v0", "attributes": web}, "a flow with identical attributes exists"),
+        ({"name": "web", "link": "v0", "attributes": web}, "add flow failed: object already exists"),
+        ({"name": "f", "link": "stub0", "attributes": web}, "add flow failed: operation not supported"),
+        ({"name": "f", "link": "v9", "attributes": web}, "invalid link name 'v9'"),
+        ({"name": "f", "link": "v0", "attributes": {"local_port": "1"}}, "add flow failed: invalid argument"),
+    ):
+        assert text in error(links, "add-flow", **arguments)
+    other = web | {"local_port": "81"}
+    text = error(links, "add-flow", name="f", link="v0", attributes=other, properties={"maxbw": ["1199K"]})
+    assert text.endswith("minimum value for maxbw is 1200K")
+    assert error(links, "delete-vnic", name="v0").endswith("link still has flows")
+    again = fresh(tmp_path)
+    asyncio.run(again.restore(lambda line: None))
+    assert again.show()["flows"] == links.show()["flows"]
+    order(links, "set-flowprop", flow="web", properties={"priority": ["high"]})
+    order(links, "reset-flowprop", flow="web")
+    assert [each["value"] for each in links.show()["flows"][0]["properties"]] == [[], ["medium"]]
+    order(links, "remove-flow", link="v0")
+    assert links.show()["flows"] == []
+    order(links, "delete-vnic", name="v0")
+    assert "invalid flow: 'web'" in error(links, "remove-flow", name="web")

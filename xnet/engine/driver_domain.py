@@ -216,6 +216,7 @@ class DriverDomain:
             found: dict[str, str | None] = {}
             for key in keys:
                 found[key] = yield Read(f"{netback.nodename}/{key}")
+            found["guest"] = yield Read(f"/local/domain/{netback.domid}/name")
             return found
 
         def run(found: dict[str, str | None] | Exception) -> None:
@@ -299,6 +300,13 @@ class DriverDomain:
             properties=properties,
             user=netback.name,
         )
+        try:
+            for flow in self.datalinks.flows_of_vifs:
+                if flow.link == f"{keys['guest']}/{netback.handle}":
+                    await self.datalinks.boot_flow(flow, link.name)
+        except XnetError:
+            self.datalinks.release(link.name)
+            raise
         backend.link = backend.vnic = link.vnic
 
     def vif_dedicated(self, backend: Backend, lower: Datalink) -> None:
@@ -315,7 +323,7 @@ class DriverDomain:
         """Take back what hotplug gave; the TAPs are for the caller to close."""
         taps = [backend.tap] if backend.tap is not None else []
         if backend.vnic is not None:
-            self.datalinks.registry.release(backend.vnic.name)
+            self.datalinks.release(backend.vnic.name)
         elif backend.kind == "xnbo" and backend.link is not None:
             self.datalinks.registry.take_back(backend.attached)
         elif isinstance(backend.link, TapLink):

@@ -28,7 +28,7 @@ from xnet.engine.driver_domain import HANDSHAKE_S, Backend, DriverDomain
 from xnet.engine.guest import Guest, GuestVif
 from xnet.engine.lab import BridgeSpec, DomainSpec, Lab, VifSpec
 from xnet.engine.toolstack import Toolstack
-from xnet.engine.turn import Turn
+from xnet.engine.turn import LoopClock, Turn
 from xnet.engine.xen_host import GuestDomain, XenHost
 from xnet.engine.xenstored import XenstoreSocket
 from xnet.engine.zone import zone_fd
@@ -147,7 +147,12 @@ class Machine:
             await self.add_bridge(bridge)
         zones = Zones(self)
         self.datalinks = Datalinks(
-            lab.name, self.run_dir, is_running=lambda name: self.drivers.is_up(name), zones=zones
+            lab.name,
+            self.run_dir,
+            is_running=lambda name: self.drivers.is_up(name),
+            clock=LoopClock(self.loop),
+            arena=self.host.arena,
+            zones=zones,
         )
         self.drivers = DriverDomain(
             self.host,
@@ -211,10 +216,8 @@ class Machine:
             extra["rate"] = spec.rate
         if spec.link is not None:
             extra["script"] = f"/etc/xen/scripts/{spec.script or 'vif-vnic'}"
-        if spec.vlan:
-            extra["vlanid"] = str(spec.vlan)
-        if spec.maxbw:
-            extra["capped-bandwidth"] = spec.maxbw
+        extra |= {"vlanid": str(spec.vlan)} if spec.vlan else {}
+        extra |= {"capped-bandwidth": spec.maxbw} if spec.maxbw else {}
         where = spec.bridge or spec.link
         made = add_vif(guest.domid, handle, mac=spec.mac, bridge=where, trusted=spec.trusted, extra=extra)
         self.host.session.run(made)

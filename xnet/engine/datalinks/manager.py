@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xnet.engine.datalinks.flows import PROPERTIES as FLOW_PROPERTIES
+from xnet.engine.datalinks.flows import Flows
 from xnet.engine.datalinks.model import Datalink
 from xnet.engine.datalinks.properties import of, set_properties
 from xnet.engine.datalinks.registry import Mac, Registry
@@ -14,8 +16,12 @@ from xnet.engine.datalinks.show import snapshot
 from xnet.engine.datalinks.store import FILE, Store
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.engine.datalinks.zones import Zones
-from xnet.engine.lab import Lab
+from xnet.engine.lab import FlowSpec, Lab
 from xnet.errors import XnetError
+from xnet.frame.arena import Arena
+from xnet.frame.clock import Clock
+from xnet.mac.bandwidth import Ticker
+from xnet.mac.resources import Resources
 
 Values = Mapping[str, list[str]]
 
@@ -24,11 +30,24 @@ class Datalinks:
     """What dladm and flowadm do. Each order is carried out before the next one begins."""
 
     def __init__(
-        self, lab: str, run_dir: Path | None, *, is_running: Callable[[str], bool], zones: Zones | None = None
+        self,
+        lab: str,
+        run_dir: Path | None,
+        *,
+        is_running: Callable[[str], bool],
+        clock: Clock,
+        arena: Arena,
+        zones: Zones | None = None,
     ) -> None:
-        """`is_running`: whether a device of dom0 is up, with a carrier; `zones`: who makes interfaces of vnics."""
+        """`is_running`: whether a device of dom0 is up, with a carrier. `arena`: dom0's, for frames that waited.
+        `zones`: who makes interfaces of vnics."""
         self.lab = lab
         self.zones = zones
+        self.ticker = Ticker(clock)
+        self.arena = arena
+        self.flows = Flows(self)
+        self.flows_of_vifs: tuple[FlowSpec, ...] = ()
+        """The lab's, for vnics that come with their guests."""
         self.store = Store(run_dir / FILE if run_dir is not None else None)
         self.registry = Registry(self.store)
         self.is_running = is_running
@@ -44,6 +63,10 @@ class Datalinks:
             "rename-link": self.rename_link,
             "set-linkprop": self.set_linkprop,
             "reset-linkprop": self.reset_linkprop,
+            "add-flow": self.add_flow,
+            "remove-flow": self.remove_flow,
+            "set-flowprop": self.set_flowprop,
+            "reset-flowprop": self.reset_flowprop,
         }
 
     async def do(self, request: Mapping[str, Any]) -> Any:
@@ -73,7 +96,6 @@ class Datalinks:
                 await self.create_vnic(
                     spec.name, spec.over, mac=mac, vid=spec.vid, properties=properties, temporary=True
                 )
-
             if spec.zone and self.zones is not None:
                 link = self.registry.find(spec.name)
                 try:
@@ -81,6 +103,10 @@ class Datalinks:
                 except Status as why:
                     raise DatalinkError(f"cannot set link property 'zone' on '{spec.name}'", why.status) from None
                 link.values["zone"] = [spec.zone]
+        self.flows_of_vifs = tuple(flow for flow in lab.flows if "/" in flow.link)
+        for flow in lab.flows:
+            if flow not in self.flows_of_vifs:
+                await self.boot_flow(flow, flow.link)
 
     async def entered(self, zone: str) -> None:
         """A guest is there (again): its interfaces, too."""
@@ -91,6 +117,23 @@ class Datalinks:
         """A guest ends: its interfaces, too, until it comes back."""
         if self.zones is not None:
             await self.zones.left(zone)
+
+    async def boot_flow(self, spec: FlowSpec, link: str) -> None:
+        """A flow of the lab's, on that link. DatalinkError."""
+        properties = {name: list(values) for name, values in spec.properties.items()}
+        await self.add_flow(spec.name, link, spec.attributes, properties, temporary=True)
+
+    def resources_of(self, link: Datalink) -> Resources:
+        """A client's caps and flows."""
+        assert link.vnic is not None, "only clients have them"
+        if link.resources is None:
+            link.resources = Resources(link.vnic, self.ticker, self.arena)
+        return link.resources
+
+    def release(self, name: str) -> None:
+        """A vif is done with its vnic: that goes, and its flows."""
+        self.flows.forget(self.registry.links[name])
+        self.registry.release(name)
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Make again what an engine that was killed had to keep; what cannot be is told."""
@@ -194,3 +237,26 @@ class Datalinks:
         found = self.registry.find(link)
         every = [name for name, each in of(found).items() if each.take is not None]
         await set_properties(self, found, {name: [] for name in (every if names is None else names)}, temporary)
+
+    async def add_flow(
+        self,
+        name: str,
+        link: str,
+        attributes: Mapping[str, str],
+        properties: Values | None = None,
+        temporary: bool = False,
+    ) -> None:
+        """Name some of a client's frames. DatalinkError."""
+        self.flows.add(name, link, attributes, properties or {}, temporary)
+
+    async def remove_flow(self, name: str | None = None, link: str | None = None, temporary: bool = False) -> None:
+        """A flow, or all of a link's. DatalinkError."""
+        self.flows.remove(name, link, temporary)
+
+    async def set_flowprop(self, flow: str, properties: Values, temporary: bool = False) -> None:
+        """Set properties. DatalinkError."""
+        self.flows.set(flow, properties, temporary)
+
+    async def reset_flowprop(self, flow: str, names: list[str] | None = None, temporary: bool = False) -> None:
+        """Set properties back to their defaults. DatalinkError."""
+        self.flows.set(flow, {name: [] for name in (FLOW_PROPERTIES if names is None else names)}, temporary)

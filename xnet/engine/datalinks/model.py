@@ -7,6 +7,7 @@ from typing import Literal
 
 from xnet.frame import Link
 from xnet.mac import Switch, Vnic
+from xnet.mac.resources import Resources
 
 Kind = Literal["phys", "aggr", "vlan", "vnic", "etherstub", "bridge"]
 
@@ -33,6 +34,8 @@ class Datalink:
     """The link's own address, or the client's."""
     mac_type: str = "fixed"
     vnic: Vnic | None = None
+    resources: Resources | None = None
+    """Caps and flows of a client, once it has any."""
     forced: bool = False
     """Made with -f, for its frames may be too large for the wire."""
     user: str = ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xnet.engine.datalinks import words
 from xnet.engine.datalinks.model import CLIENTS, Datalink, Kind
 from xnet.engine.datalinks.words import DatalinkError, Status
+from xnet.mac.bandwidth import BandwidthError, format_maxbw, parse_maxbw
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
@@ -84,6 +85,35 @@ async def set_zone(links: Datalinks, link: Datalink, values: Values) -> None:
     await links.zones.put(link, name)
 
 
+def set_maxbw(links: Datalinks, link: Datalink, values: Values) -> None:
+    """A cap for each direction."""
+    text = one_of(link, "maxbw", values)
+    if text is None and link.resources is None:
+        return
+    links.resources_of(link).set_maxbw(None if text is None else bandwidth(text))
+
+
+def get_maxbw(links: Datalinks, link: Datalink) -> Values:
+    """In Mbps, as dladm prints it."""
+    bps = link.resources.bps if link.resources is not None else None
+    return [] if bps is None else [format_maxbw(bps)]
+
+
+def bandwidth(text: str) -> int:
+    """Bits a second. Status."""
+    try:
+        return parse_maxbw(text)
+    except BandwidthError as why:
+        raise Status(str(why)) from None
+
+
+def set_priority(links: Datalinks, link: Datalink, values: Values) -> None:
+    """Whose waiting frames go first."""
+    text = one_of(link, "priority", values)
+    if text is not None or link.resources is not None:
+        links.resources_of(link).set_priority(text or "high")
+
+
 def refused(links: Datalinks, link: Datalink, values: Values) -> None:
     """It is there on Solaris, and means nothing in an engine that is one thread."""
     if values:
@@ -93,7 +123,9 @@ def refused(links: Datalinks, link: Datalink, values: Values) -> None:
 PROPERTIES: dict[str, Property] = {
     "mtu": Property(ALL, set_mtu, get=lambda links, link: [str(link.mtu)]),
     "zone": Property(CLIENTS, set_zone, kept=False),
+    "maxbw": Property(CLIENTS, set_maxbw, get=get_maxbw),
     "cpus": Property(CLIENTS | WIRES, refused),
+    "priority": Property(CLIENTS, set_priority, default=("high",), possible=("low", "medium", "high")),
 }
 
 

@@ -206,8 +206,11 @@ class Registry:
         link = self.find(name)
         if link.kind != kind:
             raise DatalinkError(f"'{name}' is not a {kind}")
+        what = "vnic deletion failed" if kind == "vnic" else "delete operation failed"
         if link.user:
-            raise DatalinkError("vnic deletion failed" if kind == "vnic" else "delete operation failed", words.EBUSY)
+            raise DatalinkError(what, words.EBUSY)
+        if link.resources is not None and link.resources.table.flows:
+            raise DatalinkError(what, words.ENOTEMPTY)
         self.unplug(link)
         self.forget(link, temporary)
 
@@ -234,6 +237,8 @@ class Registry:
     def unplug(self, link: Datalink) -> None:
         """Its client leaves the switch."""
         assert link.vnic is not None, "a vnic or VLAN"
+        if link.resources is not None:
+            link.resources.close()
         link.vnic.close()
 
     def modify_vnic(self, name: str, *, over: str = "", mac: Mac | None = None, vid: int | None = None) -> None:
@@ -244,7 +249,7 @@ class Registry:
         before = link.vnic
         assert before is not None, "a vnic has a client"
         try:
-            if link.user:
+            if link.user or link.resources is not None:
                 raise Status(words.EBUSY)
             lower = self.lower(over or link.over[0])
             address, kind = self.choose(mac) if mac else (link.mac, link.mac_type)

@@ -21,7 +21,7 @@ def snapshot(links: Datalinks) -> dict[str, Any]:
     return {
         "lab": links.lab,
         "links": [describe_link(links, link) for link in links.registry.links.values()],
-        "flows": [],
+        "flows": links.flows.describe(),
         "bridges": [],
     }
 
@@ -72,7 +72,8 @@ def speed(links: Datalinks, link: Datalink) -> int | None:
     """In Mbps: the wire's, or the cap where that is less."""
     if link.kind == "etherstub":
         return 0
-    return SPEED_MBPS
+    bps = link.resources.bps if link.resources is not None else None
+    return SPEED_MBPS if bps is None else min(SPEED_MBPS, bps // 10**6)
 
 
 def statistics(link: Datalink) -> dict[str, int]:
@@ -99,8 +100,17 @@ def statistics(link: Datalink) -> dict[str, int]:
 
 
 def lanes(link: Datalink) -> dict[str, list[dict[str, Any]]]:
-    """What dlstat shows lane by lane."""
-    return {"rx": [], "tx": []}
+    """What dlstat shows lane by lane. A client has one made in software each way; this engine's receive side has no
+    poll of its own to count for it."""
+    if link.vnic is None:
+        return {"rx": [], "tx": []}
+    counters = link.vnic.statistics()
+    drops = link.resources.statistics() if link.resources is not None else {}
+    rx = {"id": "sw", "index": None, "ipkts": counters["ipackets"], "rbytes": counters["rbytes"]}
+    rx |= dict.fromkeys(("intrs", "polls", "ch10", "ch10_50", "ch50")) | {"sdrops": drops.get("rxsdrops", 0)}
+    tx = {"id": "sw", "index": None, "opkts": counters["opackets"], "obytes": counters["obytes"]}
+    tx |= {"blkcnt": drops.get("blkcnt", 0), "ublkcnt": drops.get("ublkcnt", 0), "sdrops": drops.get("txsdrops", 0)}
+    return {"rx": [rx], "tx": [tx]}
 
 
 def misc(link: Datalink) -> dict[str, int]:
