@@ -152,6 +152,7 @@ async def on_the_wire(running: Running, path: Path, *where: str) -> AsyncIterato
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or [str(pid)]:
             os.kill(int(child), signal.SIGTERM)
         await tap.says("lost 0")
+        await tap.process.wait()  # it writes the last of them as it ends
     data, at = path.read_bytes(), 0
     while at < len(data):
         sent, name, length = RECORD.unpack_from(data, at)
