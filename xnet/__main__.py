@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+
+TOOLS = ("dladm", "flowadm", "dlstat", "flowstat")
+"""Verbs that are commands of their own when a symbolic link to ``xnet`` has their name."""
 
 
 def main() -> None:
@@ -15,7 +19,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
     from xnet.control.cli import main as verbs
 
-    verbs(prog_name="xnet")
+    name = os.path.basename(sys.argv[0])
+    verbs([name, *sys.argv[1:]] if name in TOOLS else None, prog_name="xnet")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ DEVICE = re.compile(r"[A-Za-z0-9_.+-]+")
 DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 LAB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+MAC_LOOSE = re.compile(r"[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{1,2}){5}")
+"""As Solaris writes it: without leading zeros."""
 SIZE = re.compile(r"(\d+)\s*([KMG]?)(I?B)?", re.IGNORECASE)
 BACKEND_NAME = re.compile(r"vif\d+\.\d+|xvm\d+_\d+")
 DURATION = re.compile(r"([0-9]{1,9})(us|ms|s)")

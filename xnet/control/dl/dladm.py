@@ -1,0 +1,229 @@
+"""dladm: its subcommands."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from xnet.control.dl import fields
+from xnet.control.dl.options import DlError, Options, Usage, properties
+from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, interval
+from xnet.control.ofmt import Field, Row
+from xnet.control.values import MAC_LOOSE
+
+VID_MAX = 4094
+KEPT = ("ipackets", "rbytes", "ierrors", "opackets", "obytes", "oerrors")
+
+
+def create_vnic(tool: Tool, options: Options) -> None:
+    """-l link, and how its address is chosen."""
+    link = options.value("l")
+    if link is None:
+        raise Usage
+    [name] = options.need()
+    if options.has("f") and not options.has("v"):
+        raise DlError("-f option can only be used with -v")
+    tool.call(
+        do="create-vnic",
+        name=name,
+        over=link,
+        mac=mac(options),
+        vid=vid(options),
+        force=options.has("f"),
+        properties=properties(options.given.get("p")),
+        temporary=options.has("t"),
+    )
+
+
+def mac(options: Options) -> dict[str, Any]:
+    """What -m -n -r -V -A say. DlError."""
+    how = options.value("m") or "auto"
+    slot, prefix = options.value("n"), options.value("r")
+    if slot is not None and (how != "factory" or not slot.isdecimal() or not int(slot)):
+        raise DlError("invalid slot number")
+    if prefix is not None and how != "random":
+        raise Usage
+    if how in ("auto", "factory"):
+        return {"type": how} | ({"slot": int(slot)} if slot else {})
+    if how == "random":
+        return {"type": how} | ({"prefix": prefix} if prefix else {})
+    if how == "vrrp":
+        vrid, family = options.value("V"), options.value("A")
+        if vrid is None or family not in ("inet", "inet6"):
+            raise Usage
+        return {"type": how, "vrid": int(vrid) if vrid.isdecimal() else 0, "af": family}
+    if how == "fixed":
+        raise DlError("'fixed' is not a valid MAC address")
+    if MAC_LOOSE.fullmatch(how) is None:
+        raise DlError("invalid MAC address")
+    return {"type": "fixed", "address": how}
+
+
+def vid(options: Options) -> int:
+    """-v. DlError."""
+    text = options.value("v")
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= VID_MAX):
+        raise DlError(f"invalid VLAN identifier '{text}'")
+    return int(text)
+
+
+def modify_vnic(tool: Tool, options: Options) -> None:
+    """-l -m -v of Solaris 11."""
+    [name] = options.need()
+    address = mac(options) if options.has("m") else None
+    wanted = vid(options) if options.has("v") else None
+    tool.call(do="modify-vnic", name=name, over=options.value("l") or "", mac=address, vid=wanted)
+
+
+def create_vlan(tool: Tool, options: Options) -> None:
+    """-l link -v vid."""
+    if options.value("l") is None or options.value("v") is None:
+        raise Usage
+    tool.call(
+        do="create-vlan",
+        name=options.operand(),
+        over=options.value("l"),
+        vid=vid(options),
+        force=options.has("f"),
+        temporary=options.has("t"),
+    )
+
+
+def ordering(do: str) -> Any:
+    """A subcommand that takes a name and -t."""
+
+    def run(tool: Tool, options: Options) -> None:
+        [name] = options.need()
+        tool.call(do=do, name=name, temporary=options.has("t"))
+
+    return run
+
+
+def rename(tool: Tool, options: Options) -> None:
+    """old new."""
+    old, new = options.need(2)
+    tool.call(do="rename-link", old=old, new=new)
+
+
+def set_linkprop(tool: Tool, options: Options) -> None:
+    """-p prop=value[,...] link."""
+    [link] = options.need()
+    wanted = properties(options.given.get("p"))
+    if not wanted:
+        raise DlError("link property must be specified")
+    tool.call(do="set-linkprop", link=link, properties=wanted, temporary=options.has("t"))
+
+
+def reset_linkprop(tool: Tool, options: Options) -> None:
+    """[-p prop,...] link."""
+    [link] = options.need()
+    names = [name for value in options.given.get("p", []) for name in value.split(",")] or None
+    tool.call(do="reset-linkprop", link=link, names=names, temporary=options.has("t"))
+
+
+# --- showing
+
+
+def links(tool: Tool, options: Options, *kinds: str) -> list[Row]:
+    """The links of these classes, or the one named. DlError."""
+    name = options.operand()
+    shot = tool.snapshot(options.has("P"))
+    found = [row for row in shot["links"] if not kinds or row["class"] in kinds]
+    if options.has("P"):
+        found = [row for row in found if not row["temporary"] or row["class"] == "phys"]
+    if options.value("l") is not None:
+        found = [row for row in found if options.value("l") in row["over"]]
+    if name is not None:
+        found = [row for row in found if row["name"] == name]
+        if not found:
+            raise DlError(f"invalid link name '{name}'")
+    return found
+
+
+def show(columns: list[Field], *kinds: str) -> Any:
+    """A subcommand that lists links; with -s their statistics."""
+
+    def run(tool: Tool, options: Options) -> None:
+        if options.has("i") and not options.has("s"):
+            raise DlError("the option -i can be used only with -s")
+        if not options.has("s"):
+            tool.table(columns, links(tool, options, *kinds), options)
+            return
+        every = interval(options)
+        before: dict[str, Row] = {}
+        while True:
+            rows = links(tool, options, *kinds)
+            tool.table(fields.LINK_S, [since(row, before.get(row["name"])) for row in rows], options)
+            if every is None:
+                return
+            before = {row["name"]: row for row in rows}
+            time.sleep(every)
+
+    return run
+
+
+def since(row: Row, before: Row | None) -> Row:
+    """What a link has done since then."""
+    if before is None:
+        return row
+    now, then = row["statistics"], before["statistics"]
+    return row | {"statistics": {key: now[key] - then[key] for key in KEPT}}
+
+
+def show_phys(tool: Tool, options: Options) -> None:
+    """[-m] [link]."""
+    rows = links(tool, options, "phys")
+    if not options.has("m"):
+        tool.table(fields.PHYS, rows, options)
+        return
+    listed: list[Row] = []
+    for row in rows:
+        used = {"slot": "primary", "inuse": "yes" if row["user"] else "no", "client": row["user"]}
+        listed.append(row | used)
+        listed += [
+            row | {"slot": "", "mac": each["mac"], "inuse": "yes", "client": each["name"]} for each in row["clients"]
+        ]
+    tool.table(fields.PHYS_M, listed, options)
+
+
+def show_linkprop(tool: Tool, options: Options) -> None:
+    """[-c -o f,..] [-p prop,..] [link]."""
+    wanted = [name for value in options.given.get("p", []) for name in value.split(",")]
+    rows = []
+    for link in links(tool, options):
+        known = {each["name"]: each for each in link["properties"]}
+        for name in wanted or known:
+            if name not in known:
+                tool.warn(f"warning: invalid link property '{name}'")
+                continue
+            rows.append({"link": link["name"], **known[name]})
+    tool.table(fields.LINKPROP, rows, options, parsable="c")
+
+
+SUBS: dict[str, Sub] = {
+    "show-link": Sub("[-pP] [-o <field>,..] [-s [-i <interval>]] [<link>]", "pPo:si:", show(fields.LINK), LONGS_SHOW),
+    "rename-link": Sub("<oldlink> <newlink>", "", rename),
+    "create-vlan": Sub("[-ft] -l <link> -v <vid> [link]", "ftl:v:", create_vlan),
+    "delete-vlan": Sub("[-t] <link>", "t", ordering("delete-vlan")),
+    "show-vlan": Sub("[-pP] [-o <field>,..] [<link>]", "pPo:l:", show(fields.VLAN, "vlan"), LONGS_SHOW),
+    "show-phys": Sub("[-m] [-pP] [-o <field>,..] [<link>]", "mpPo:", show_phys, LONGS_SHOW),
+    "set-linkprop": Sub("[-t] -p <prop>=<value>[,...] <name>", "tp:", set_linkprop),
+    "reset-linkprop": Sub("[-t] [-p <prop>,...] <name>", "tp:", reset_linkprop),
+    "show-linkprop": Sub("[-cP] [-o <field>,..] [-p <prop>,...] [<name>]", "cPo:p:", show_linkprop),
+    "create-vnic": Sub(
+        "[-t] -l <link> [-m <value> | auto | {factory [-n <slot-id>]} | {random [-r <prefix>]} | "
+        "{vrrp -V <vrid> -A {inet | inet6}}] [-v <vid> [-f]] [-p <prop>=<value>[,...]] <vnic-link>",
+        "tl:m:n:r:v:fp:V:A:",
+        create_vnic,
+    ),
+    "modify-vnic": Sub("[-l <link>] [-m <value>] [-v <vid>] <vnic-link>", "l:m:n:r:v:V:A:", modify_vnic),
+    "delete-vnic": Sub("[-t] <vnic-link>", "t", ordering("delete-vnic")),
+    "show-vnic": Sub(
+        "[-pP] [-l <link>] [-s [-i <interval>]] [<link>]", "pPl:si:o:", show(fields.VNIC, "vnic"), LONGS_SHOW
+    ),
+    "create-etherstub": Sub("[-t] <link>", "t", ordering("create-etherstub")),
+    "delete-etherstub": Sub("[-t] <link>", "t", ordering("delete-etherstub")),
+    "show-etherstub": Sub("[-t] [<link>]", "tpPo:", show(fields.ETHERSTUB, "etherstub"), LONGS_SHOW),
+}

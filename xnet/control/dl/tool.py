@@ -1,0 +1,134 @@
+"""What the four tools have in common: finding the subcommand, asking the engine, printing, complaining."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xnet.control.dl.options import DlError, Options, Usage, parse
+from xnet.control.ofmt import Field, OfmtError, Row, choose, human_lines, parsable_lines
+from xnet.errors import XnetError
+
+Call = Callable[..., Any]
+LONGS = {
+    "temporary": "t",
+    "link": "l",
+    "mac-address": "m",
+    "slot": "n",
+    "mac-prefix": "r",
+    "vlan-id": "v",
+    "force": "f",
+    "vrid": "V",
+    "addr-family": "A",
+    "persistent": "P",
+    "statistics": "s",
+    "interval": "i",
+    "output": "o",
+    "prop": "p",
+    "attr": "a",
+}
+"""Long options of the manuals, by letter."""
+LONGS_SHOW = {**LONGS, "parsable": "p", "parseable": "c"}
+
+
+@dataclass(slots=True)
+class Tool:
+    """One run of a tool. `call` asks the engine."""
+
+    name: str
+    call: Call
+    want_json: bool = False
+
+    def snapshot(self, persistent: bool = False) -> dict[str, Any]:
+        """All links and flows."""
+        return dict(self.call(do="show", persistent=persistent))
+
+    def say(self, line: str) -> None:
+        """A line on stdout."""
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def warn(self, line: str) -> None:
+        """A line on stderr."""
+        sys.stderr.write(f"{self.name}: {line}\n")
+
+    def table(
+        self,
+        fields: Sequence[Field],
+        rows: Sequence[Row],
+        options: Options,
+        *,
+        parsable: str = "p",
+        default: Sequence[str] | None = None,
+        right: bool = False,
+    ) -> None:
+        """Print rows as asked: -o, the parsable mode's letter, --json."""
+        try:
+            chosen, warnings = choose(fields, options.value("o"), parsable=options.has(parsable), default=default)
+        except OfmtError as error:
+            raise DlError(str(error)) from None
+        for warning in warnings:
+            self.warn(warning)
+        if self.want_json:
+            self.say(json.dumps([dict(row) for row in rows], indent=2))
+            return
+        lines = parsable_lines(chosen, rows) if options.has(parsable) else human_lines(chosen, rows, right=right)
+        for line in lines:
+            self.say(line)
+
+
+@dataclass(slots=True, frozen=True)
+class Sub:
+    """A subcommand: its usage line, its options as getopt has them, and what it does."""
+
+    usage: str
+    letters: str
+    run: Callable[[Tool, Options], None]
+    longs: Mapping[str, str] = field(default_factory=lambda: LONGS)
+
+
+def listing(name: str, subs: Mapping[str, Sub]) -> str:
+    """The whole usage."""
+    rows = [f"usage:\t{name} <subcommand> <args> ...", *(f"\t{word:<20}{sub.usage}" for word, sub in subs.items())]
+    return "\n".join(rows)
+
+
+def run(tool: Tool, subs: Mapping[str, Sub], words: Sequence[str], default: Sub | None = None) -> int:
+    """Do what the words say; the exit status."""
+    usage = listing(tool.name, subs)
+    name, rest = (words[0], words[1:]) if words else ("", ())
+    sub = subs.get(name)
+    if sub is None and default is not None and (not name or name.startswith("-") or name not in subs):
+        sub, rest = default, words
+    try:
+        if sub is None:
+            if name:
+                tool.warn(f"unknown subcommand '{name}'")
+            raise Usage
+        found = parse(list(rest), sub.letters, sub.longs, f"usage: {name} {sub.usage}".replace("  ", " "))
+        sub.run(tool, found)
+    except Usage:
+        sys.stderr.write(usage + "\n")
+        return 1
+    except DlError as error:
+        tool.warn(str(error))
+        if error.usage:
+            sys.stderr.write(error.usage + "\n")
+        return 1
+    except XnetError as error:
+        tool.warn(str(error))
+        return 1
+    return 0
+
+
+def interval(options: Options) -> float | None:
+    """Seconds of ``-i``. DlError."""
+    text = options.value("i")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text[:6]) > 0):
+        raise DlError(f"invalid interval value '{text}'")
+    return float(text)
