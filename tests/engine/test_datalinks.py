@@ -13,6 +13,7 @@ import pytest
 from xnet.engine.datalinks import DatalinkError, Datalinks
 from xnet.errors import XnetError
 from xnet.frame.arena import Arena
+from xnet.mac.protect import Protection
 from xnet.testing.clock import HandClock
 
 FIXED = {"type": "fixed", "address": "0:16:3e:1:2:3"}
@@ -234,3 +235,18 @@ def test_flows(links: Datalinks, tmp_path: Path) -> None:
     assert links.show()["flows"] == []
     order(links, "delete-vnic", name="v0")
     assert "invalid flow: 'web'" in error(links, "remove-flow", name="web")
+
+
+def test_protection_is_set_checked_and_taken_away(links: Datalinks) -> None:
+    order(links, "create-vnic", name="v0", over="net0", properties={"protection": ["mac-nospoof", "ip-nospoof"]})
+    vnic = links.registry.links["v0"].vnic
+    assert vnic is not None
+    order(links, "set-linkprop", link="v0", properties={"allowed-ips": ["10.0.0.1", "fd00::/64"]})
+    guard = vnic.guard
+    assert isinstance(guard, Protection)
+    assert (sorted(guard.modes), len(guard.allowed)) == (["ip-nospoof", "mac-nospoof"], 2)
+    assert "must be one of: mac-nospoof" in error(links, "set-linkprop", link="v0", properties={"protection": ["x"]})
+    assert "invalid argument" in error(links, "set-linkprop", link="v0", properties={"allowed-ips": ["x"]})
+    order(links, "reset-linkprop", link="v0", names=["protection"])
+    assert vnic.guard is None
+    assert row(links, "v0")["misc"]["macspoofed"] == 0

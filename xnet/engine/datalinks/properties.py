@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from xnet.engine.datalinks import words
 from xnet.engine.datalinks.model import CLIENTS, Datalink, Kind
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.mac.bandwidth import BandwidthError, format_maxbw, parse_maxbw
+from xnet.mac.protect import MODES, Protection, parse_cid
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
@@ -21,6 +23,8 @@ VNIC: frozenset[Kind] = frozenset({"vnic"})
 WIRES: frozenset[Kind] = frozenset({"phys", "aggr"})
 ALL: frozenset[Kind] = frozenset({"phys", "aggr", "vlan", "vnic", "etherstub"})
 MTU_MIN, MTU_MAX = 576, 9000
+MOST = 32
+"""Addresses, or client ids, that may be allowed."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -114,6 +118,36 @@ def set_priority(links: Datalinks, link: Datalink, values: Values) -> None:
         links.resources_of(link).set_priority(text or "high")
 
 
+def protect(links: Datalinks, link: Datalink, name: str, values: Values) -> None:
+    """One of the three properties of what a client may send changes: check it, and guard the client anew."""
+    wanted = {each: link.values.get(each, []) for each in ("protection", "allowed-ips", "allowed-dhcp-cids")}
+    wanted[name] = values
+    try:
+        allowed = [ipaddress.ip_network(text, strict=False) for text in wanted["allowed-ips"]]
+        cids = [parse_cid(text) for text in wanted["allowed-dhcp-cids"]]
+    except ValueError:
+        raise Status(words.EINVAL) from None
+    if len(allowed) > MOST or len(cids) > MOST:
+        raise Status(words.EINVAL)
+    for mode in wanted["protection"]:
+        if mode not in MODES:
+            raise DatalinkError(f"warning: link property 'protection' must be one of: {','.join(MODES)}")
+    assert link.vnic is not None, "clients have them"
+    before = link.vnic.guard
+    guard = Protection(link.mac, wanted["protection"], links.ticker.clock, allowed, cids)
+    if isinstance(before, Protection):
+        guard.counters = before.counters
+        if not allowed:
+            guard.learned = before.learned
+    keeps_counts = isinstance(before, Protection) and any(before.counters.values())
+    link.vnic.guard = guard if guard.modes or keeps_counts else None
+
+
+def protection(name: str) -> Setter:
+    """The setter of one of the three."""
+    return lambda links, link, values: protect(links, link, name, values)
+
+
 def refused(links: Datalinks, link: Datalink, values: Values) -> None:
     """It is there on Solaris, and means nothing in an engine that is one thread."""
     if values:
@@ -125,6 +159,9 @@ PROPERTIES: dict[str, Property] = {
     "zone": Property(CLIENTS, set_zone, kept=False),
     "maxbw": Property(CLIENTS, set_maxbw, get=get_maxbw),
     "cpus": Property(CLIENTS | WIRES, refused),
+    "protection": Property(CLIENTS, protection("protection"), possible=MODES),
+    "allowed-ips": Property(CLIENTS, protection("allowed-ips")),
+    "allowed-dhcp-cids": Property(CLIENTS, protection("allowed-dhcp-cids")),
     "priority": Property(CLIENTS, set_priority, default=("high",), possible=("low", "medium", "high")),
 }
 

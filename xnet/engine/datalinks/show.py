@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xnet.engine.datalinks.model import CLIENTS, Datalink
 from xnet.engine.datalinks.properties import describe_properties
 from xnet.mac import format_mac
+from xnet.mac.protect import COUNTERS, Protection
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
@@ -117,4 +118,6 @@ def misc(link: Datalink) -> dict[str, int]:
     """Counters of ``mac_misc_stat``."""
     if link.kind not in CLIENTS or link.vnic is None:
         return {}
-    return {"txerrors": link.vnic.statistics()["txerrors"]}
+    guard = link.vnic.guard
+    counters = guard.counters if isinstance(guard, Protection) else {}
+    return {"txerrors": link.vnic.statistics()["txerrors"]} | {name: counters.get(name, 0) for name in COUNTERS}
