@@ -281,7 +281,7 @@ class DriverDomain:
         else:
             await self.vif_vnic(backend, lower, keys)
         nic = lower.name if backend.vnic is None else backend.vnic.name
-        self.host.session.run(write(f"{netback.nodename}/nic", nic))
+        self.host.session.run(tell_nic(netback.nodename, nic))
 
     async def vif_vnic(self, backend: Backend, lower: Datalink, keys: dict[str, str | None]) -> None:
         """A vnic with the guest's address, and what the lab says of it."""
@@ -360,6 +360,7 @@ class DriverDomain:
         await asyncio.gather(close_taps(taps), *(uplink.close() for uplink in self.uplinks.values()))
 
 
-def write(path: str, value: str) -> Conversation[None]:
-    """One key."""
-    yield Write(path, value)
+def tell_nic(nodename: str, nic: str) -> Conversation[None]:
+    """What the vif is on, unless its directory went meanwhile: a write would make it again."""
+    if (yield Read(f"{nodename}/state")) is not None:
+        yield Write(f"{nodename}/nic", nic)
