@@ -173,7 +173,7 @@ def test_a_vnic_moves(links: Datalinks) -> None:
 
 
 def test_who_uses_a_vnic_keeps_it(links: Datalinks) -> None:
-    asyncio.run(links.add_vnic("xvm1_0", "net0", mac=FIXED, user="vif1.0"))
+    asyncio.run(links.create_vnic("xvm1_0", "net0", mac=FIXED, temporary=True)).user = "vif1.0"
     for do, arguments in (
         ("delete-vnic", {"name": "xvm1_0"}),
         ("modify-vnic", {"name": "xvm1_0", "vid": 4}),

@@ -32,19 +32,22 @@ VARIANTS = {
     "software": "features = { sg = false, gso-tcpv4 = false, gso-tcpv6 = false, csum-offload = false }",
 }
 """Ways that are not the default, by the keys of a vif: page flipping, mapping, two queues, no offload at either end."""
+IDLE = '[[vnic]]\nname = "idle{}"\nover = "stub0"\n'
 CROSSBOW = {
-    "vnics16": "".join(f'[[vnic]]\nname = "idle{number}"\nover = "stub0"\n' for number in range(14)),
-    "vnics256": "".join(f'[[vnic]]\nname = "idle{number}"\nover = "stub0"\n' for number in range(254)),
-    "cap": "",
-    "flows": "".join(
-        f'[[flow]]\nname = "{guest}{port}"\nlink = "{guest}/0"\ntransport = "tcp"\nlocal_port = {port}\n'
-        for guest in "ab"
-        for port in (22, 80, 443, 5201)
+    "vnics16": ("", "".join(map(IDLE.format, range(14)))),
+    "vnics256": ("", "".join(map(IDLE.format, range(254)))),
+    "cap": ('maxbw = "900G"', ""),
+    "flows": (
+        "",
+        "".join(
+            f'[[flow]]\nname = "{guest}{port}"\nlink = "{guest}/0"\ntransport = "tcp"\nlocal_port = {port}\n'
+            for guest in "ab"
+            for port in (22, 80, 443, 5201)
+        ),
     ),
 }
-"""Ways of xnbo's own: idle vnics up to so many on the link; a cap that is never reached; a flow table, of which one
-flow is iperf3's. By the tables they add to the file."""
-CAP = 'maxbw = "900G"'
+"""Ways of xnbo's own, by the keys of a vif and the tables of the file: idle vnics up to so many on the link; a cap that
+is never reached; a flow table, of which one flow is iperf3's."""
 START_S = 20.0
 """How long the guests of one pair may take; each further one adds a little."""
 
@@ -53,13 +56,13 @@ def lab_file(name: str, flavour: str, variant: str = "", pairs: int = 1) -> str:
     """A lab of pairs of guests on one switch; everything not needed to reach each other is left at its default, but for
     what the variant is about."""
     switch, plug = SWITCH[flavour]
-    keys = VARIANTS.get(variant, CAP if variant == "cap" else "")
+    keys, tables = CROSSBOW.get(variant, (VARIANTS.get(variant, ""), ""))
     plug += f", {keys}" if keys else ""
     domains = "".join(
         f'\n[[domain]]\nname = "{guest}"\ntype = "pv"\nvif = [{{ {plug}, ip = "{address_of(guest)}/{PREFIX_LEN}" }}]\n'
         for guest in guests_of(pairs)
     )
-    return f'[lab]\nname = "{name}"\n\n{switch}{CROSSBOW.get(variant, "")}{domains}'
+    return f'[lab]\nname = "{name}"\n\n{switch}{tables}{domains}'
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,4 +1,4 @@
-"""Crossbow's tables of a lab file: ``[[vnic]] [[vlan]] [[aggr]] [[linkbridge]] [[flow]]``, and a vnic's properties.
+"""Crossbow's tables of a lab file: ``[[vnic]] [[vlan]] [[flow]]``, and a vnic's properties.
 
 Names and keys are checked here, values of properties by who sets them (`engine.datalinks`), in dladm's words.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xnet.control.reader import Table, nearest
-from xnet.control.values import addresses, device_name, integer, kind, listed, mac, one_of, text, texts
+from xnet.control.values import addresses, device_name, kind, listed, mac, text, texts, vlan_number
+from xnet.engine.datalinks.flows import PROPERTIES as FLOW_PROPERTIES
 from xnet.engine.datalinks.properties import PROPERTIES
-from xnet.engine.lab import AggrSpec, FlowSpec, LinkBridgeSpec, VnicSpec
-
-VLAN_MAX = 4094
-ATTRIBUTES = ("local_ip", "remote_ip", "transport", "local_port", "remote_port", "dsfield")
-FLOW_PROPERTIES = ("maxbw", "priority")
+from xnet.engine.lab import FlowSpec, VnicSpec
+from xnet.mac.flow import ATTRIBUTES
 
 Properties = dict[str, tuple[str, ...]]
 
@@ -51,21 +49,13 @@ def link_properties() -> tuple[str, ...]:
     return tuple(name for name, each in PROPERTIES.items() if each.take is not None and name != "zone")
 
 
-def vid(value: object) -> int:
-    """A VLAN; 0 is none."""
-    number = integer(value)
-    if not 0 <= number <= VLAN_MAX:
-        raise ValueError(f"{number} is out of range: a vid is 1 to {VLAN_MAX}, 0 for none")
-    return number
-
-
 def read_vnic(table: Table, *, vlan: bool) -> VnicSpec:
     """``[[vnic]]``: name, over, mac, vid, zone, ip, maxbw, properties; ``[[vlan]]``: the same without mac."""
     found = VnicSpec(
         name=table.need("name", device_name, ""),
         over=table.need("over", text, ""),
         mac="" if vlan else table.get("mac", mac, ""),
-        vid=table.get("vid", vid, 0),
+        vid=table.get("vid", vlan_number("vid"), 0),
         vlan=vlan,
         zone=table.get("zone", text, ""),
         ip=table.get("ip", addresses, ()),
@@ -76,20 +66,6 @@ def read_vnic(table: Table, *, vlan: bool) -> VnicSpec:
     if found.ip and not found.zone:
         table.wrong("ip", 'addresses are for an interface: say whose it is, zone = "dom0"')
     return found
-
-
-def read_aggr(table: Table) -> AggrSpec:
-    """``[[aggr]]``: name, links, policy."""
-    return AggrSpec(
-        name=table.need("name", device_name, ""),
-        links=table.need("links", texts, ()),
-        policy=table.get("policy", one_of("L2", "L3", "L4", "L2,L3", "L3,L4", "L2,L4", "L2,L3,L4"), "L4"),
-    )
-
-
-def read_link_bridge(table: Table) -> LinkBridgeSpec:
-    """``[[linkbridge]]``: name, links."""
-    return LinkBridgeSpec(name=table.need("name", device_name, ""), links=table.need("links", texts, ()))
 
 
 def read_flow(table: Table) -> FlowSpec:

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from xnet.control.reader import Table, nearest
 from xnet.control.values import MIB
 from xnet.engine.lab import (
-    AggrSpec,
     BridgeSpec,
     DomainSpec,
     EtherstubSpec,
     FlowSpec,
     Lab,
-    LinkBridgeSpec,
     LinkSpec,
     VifSpec,
     VnicSpec,
@@ -34,8 +32,6 @@ class Read:
     bridges: list[tuple[Table, BridgeSpec]]
     etherstubs: list[tuple[Table, EtherstubSpec]]
     links: list[tuple[Table, LinkSpec]]
-    aggrs: list[tuple[Table, AggrSpec]] = field(default_factory=list)
-    link_bridges: list[tuple[Table, LinkBridgeSpec]] = field(default_factory=list)
     vnics: list[tuple[Table, VnicSpec]] = field(default_factory=list)
     flows: list[tuple[Table, FlowSpec]] = field(default_factory=list)
     domains: list[tuple[Table, DomainSpec]] = field(default_factory=list)
@@ -59,8 +55,6 @@ def check_names(read: Read) -> None:
     devices = [(table, spec.name) for table, spec in read.bridges]
     devices += [(table, spec.name) for table, spec in read.etherstubs]
     devices += [(table, spec.name) for table, spec in read.links]
-    devices += [(table, spec.name) for table, spec in read.aggrs]
-    devices += [(table, spec.name) for table, spec in read.link_bridges]
     devices += [(table, spec.name) for table, spec in read.vnics]
     devices += [(table, spec.name) for table, spec in read.flows]
     rows: list[tuple[Table, str, Hashable, str]] = [(table, "name", name, name) for table, name in devices]
@@ -87,30 +81,22 @@ def check_cables(read: Read) -> None:
 
 
 def check_crossbow(read: Read) -> None:
-    """What is over links, in them and on them names those there are; a link is in one aggregation only."""
+    """What is over links and on them names those there are."""
     links = {spec.name for _, spec in read.links}
-    aggrs = {spec.name for _, spec in read.aggrs}
-    lower = links | aggrs | {spec.name for _, spec in read.etherstubs}
+    lower = links | {spec.name for _, spec in read.etherstubs}
     vnics = {spec.name for _, spec in read.vnics}
     vifs = {
         f"{domain.name}/{handle}" for _, domain in read.domains for handle, vif in enumerate(domain.vifs) if vif.link
     }
 
-    def known(table: Table, key: str, names: Iterable[str], among: set[str], what: str) -> None:
-        for name in names:
-            if name and name not in among:
-                table.wrong(key, f'there is no {what} "{name}"{nearest(name, sorted(among))}')
+    def known(table: Table, key: str, name: str, among: set[str], what: str) -> None:
+        if name and name not in among:
+            table.wrong(key, f'there is no {what} "{name}"{nearest(name, sorted(among))}')
 
     for table, vnic in read.vnics:
-        known(table, "over", [vnic.over], lower, "link or etherstub")
-    for table, aggr in read.aggrs:
-        known(table, "links", aggr.links, links, "link")
-    for table, bridge in read.link_bridges:
-        known(table, "links", bridge.links, lower, "link or etherstub")
+        known(table, "over", vnic.over, lower, "link or etherstub")
     for table, flow in read.flows:
-        known(table, "link", [flow.link], vnics | vifs | links | aggrs, "link, vnic or vif (guest/handle)")
-    unique([(table, "links", ("aggr", name), name) for table, aggr in read.aggrs for name in aggr.links])
-    unique([(table, "links", ("bridge", name), name) for table, bridge in read.link_bridges for name in bridge.links])
+        known(table, "link", flow.link, vnics | vifs | links, "link, vnic or vif (guest/handle)")
 
 
 def check_twice(read: Read) -> None:

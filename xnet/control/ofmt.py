@@ -33,14 +33,12 @@ class Field:
     """A list that is too long goes on in the next line."""
 
 
-def choose(
-    fields: Sequence[Field], wanted: str | None, *, parsable: bool, default: Sequence[str] | None = None
-) -> tuple[list[Field], list[str]]:
+def choose(fields: Sequence[Field], wanted: str | None, *, parsable: bool) -> tuple[list[Field], list[str]]:
     """The columns to print, and warnings. OfmtError."""
     if wanted is None:
         if parsable:
             raise OfmtError("output fields must be specified in parsable mode")
-        return [field for field in fields if default is None or field.name in default], []
+        return list(fields), []
     if wanted.lower() == "all":
         if parsable:
             raise OfmtError("output field `all' invalid in parsable mode")
@@ -103,7 +101,7 @@ def line(cells: Sequence[str], widths: Sequence[int], right: bool) -> str:
         room = width - taken
         out += cell.ljust(room) if len(cell) < room else cell + " "
         taken = max(0, len(cell) + 1 - room)
-    return (out + cells[-1]).rstrip() if cells[-1] else out.rstrip()
+    return (out + cells[-1]).rstrip()
 
 
 def wrapped(fields: Sequence[Field], cells: list[str], widths: Sequence[int], right: bool) -> Iterator[str]:

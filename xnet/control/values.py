@@ -12,6 +12,7 @@ MTU_MIN = 68
 MTU_MAX = 65517
 """netif's 16-bit packet size less the Ethernet header."""
 MIB = 1 << 20
+VLAN_MAX = 4094
 IFNAME_MAX = 15
 """Bytes of an interface name (linux/if.h, IFNAMSIZ less the NUL)."""
 
@@ -19,8 +20,6 @@ DEVICE = re.compile(r"[A-Za-z0-9_.+-]+")
 DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 LAB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
-MAC_LOOSE = re.compile(r"[0-9A-Fa-f]{1,2}(:[0-9A-Fa-f]{1,2}){5}")
-"""As Solaris writes it: without leading zeros."""
 SIZE = re.compile(r"(\d+)\s*([KMG]?)(I?B)?", re.IGNORECASE)
 BACKEND_NAME = re.compile(r"vif\d+\.\d+|xvm\d+_\d+")
 DURATION = re.compile(r"([0-9]{1,9})(us|ms|s)")
@@ -169,6 +168,18 @@ def routes(value: object) -> tuple[tuple[str, str], ...]:
             raise ValueError(f'"{word}": an IPv{to.version} network is not reached through IPv{router.version}')
         found.append((str(to), str(router)))
     return tuple(found)
+
+
+def vlan_number(what: str) -> Callable[[object], int]:
+    """A converter: a VLAN, which messages call `what`; 0 is none."""
+
+    def convert(value: object) -> int:
+        number = integer(value)
+        if not 0 <= number <= VLAN_MAX:
+            raise ValueError(f"{number} is out of range: a {what} is 1 to {VLAN_MAX}, 0 for none")
+        return number
+
+    return convert
 
 
 def device_name(value: object) -> str:

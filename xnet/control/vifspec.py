@@ -6,16 +6,16 @@ Both become a `VifSpec`. What Xen has and this version does not is refused by na
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from typing import Literal, TypeVar, cast
 
 from xnet.control.crossbow import link_properties, properties, word
 from xnet.control.rate import rate
 from xnet.control.reader import Table, nearest
-from xnet.control.values import addresses, duration, flag, integer, mac, mtu, one_of, switches, text
+from xnet.control.values import addresses, duration, flag, integer, mac, mtu, one_of, switches, text, vlan_number
 from xnet.engine.lab import Lab, VifSpec
 from xnet.errors import ConfigError, XnetError
+from xnet.mac.bandwidth import MAXBW
 from xnet.netif.features import FEATURE_NAMES, HEADROOM_MAX
 from xnet.netif.profile import BACKENDS, FRONTENDS
 
@@ -36,12 +36,8 @@ XL_LATER = {
 }
 """Keys of the xl grammar whose feature comes later."""
 
-VLAN_MAX = 4094
-
 QUEUES_MAX = 16
 """Of a vif: each is 548 pages of its guest's."""
-
-BANDWIDTH = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?[KMGkmg]?")
 
 DEFAULT_BRIDGE = "xenbr0"
 """Where xl plugs a vif that names no bridge."""
@@ -50,8 +46,7 @@ DEFAULT_BRIDGE = "xenbr0"
 def plugs(lab: Lab) -> tuple[dict[str, int], dict[str, int]]:
     """What a vif can be plugged into, by name: bridges, links (etherstubs are some here), each with its mtu."""
     stubs, links = ({each.name: each.mtu for each in lab.etherstubs}, {each.name: each.mtu for each in lab.links})
-    aggrs = {each.name: min((links[name] for name in each.links if name in links), default=1500) for each in lab.aggrs}
-    return {each.name: each.mtu for each in lab.bridges}, stubs | links | aggrs
+    return {each.name: each.mtu for each in lab.bridges}, stubs | links
 
 
 def default_mac(lab: str, domain: str, index: int) -> str:
@@ -160,7 +155,7 @@ def read_vif(table: Table, fallback_mac: str, lab: Lab) -> VifSpec:
         bridge=bridge,
         link=link,
         mtu=wanted_mtu,
-        vlan=either(table, "vlan", "vlanid", vlan, 0) if link else 0,
+        vlan=either(table, "vlan", "vlanid", vlan_number("vlan"), 0) if link else 0,
         maxbw=either(table, "maxbw", "capped-bandwidth", bandwidth, "") if link else "",
         properties=table.get("properties", properties(link_properties()), {}) if link else {},
         queues=table.get("queues", queues, 1),
@@ -272,17 +267,9 @@ def either(table: Table, key: str, xvms: str, convert: Callable[[object], T], no
 def bandwidth(value: object) -> str:
     """A cap as dladm takes it."""
     found = word(value)
-    if BANDWIDTH.fullmatch(found) is None:
+    if MAXBW.fullmatch(found) is None:
         raise ValueError(f'"{found}" is no bandwidth: write it as "100M" (bits a second; a bare number is Mbps)')
     return found
-
-
-def vlan(value: object) -> int:
-    """A vnic's VLAN; 0 is none."""
-    number = integer(value)
-    if not 0 <= number <= VLAN_MAX:
-        raise ValueError(f"{number} is out of range: a vlan is 1 to {VLAN_MAX}, 0 for none")
-    return number
 
 
 def refuse_later(table: Table) -> None:

@@ -10,7 +10,7 @@ of which the guest is the only client. In any case the netback gets a Link, writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -289,17 +289,18 @@ class DriverDomain:
         if mac is None:
             raise HostError(f"{netback.name}: no MAC address")
         spec = self.spec_of(netback.domid, netback.handle)
-        properties = {name: list(values) for name, values in spec.properties.items()} if spec else {}
+        properties: dict[str, Sequence[str]] = dict(spec.properties) if spec else {}
         if keys["capped-bandwidth"]:
             properties["maxbw"] = [keys["capped-bandwidth"]]
-        link = await self.datalinks.add_vnic(
+        link = await self.datalinks.create_vnic(
             vnic_name(netback.domid, netback.handle),
             lower.name,
             mac={"type": "fixed", "address": format_mac(mac)},
             vid=int(keys["vlanid"] or 0),
             properties=properties,
-            user=netback.name,
+            temporary=True,
         )
+        link.user = netback.name
         try:
             for flow in self.datalinks.flows_of_vifs:
                 if flow.link == f"{keys['guest']}/{netback.handle}":

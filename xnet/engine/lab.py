@@ -68,23 +68,6 @@ class VnicSpec:
 
 
 @dataclass(slots=True, frozen=True)
-class AggrSpec:
-    """An aggregation of links; `policy` says by what of a frame its port is chosen: L2, L3, L4."""
-
-    name: str
-    links: tuple[str, ...]
-    policy: str = "L4"
-
-
-@dataclass(slots=True, frozen=True)
-class LinkBridgeSpec:
-    """A learning bridge between links (dladm create-bridge)."""
-
-    name: str
-    links: tuple[str, ...]
-
-
-@dataclass(slots=True, frozen=True)
 class FlowSpec:
     """A flow of a link: `attributes` and `properties` as flowadm takes them. `link` is a link of dom0, or a guest's vif
     as ``guest/handle``."""
@@ -162,8 +145,6 @@ class Lab:
     bridges: tuple[BridgeSpec, ...] = ()
     etherstubs: tuple[EtherstubSpec, ...] = ()
     links: tuple[LinkSpec, ...] = ()
-    aggrs: tuple[AggrSpec, ...] = ()
-    link_bridges: tuple[LinkBridgeSpec, ...] = ()
     vnics: tuple[VnicSpec, ...] = ()
     flows: tuple[FlowSpec, ...] = ()
     memory: int = 0

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xnet.engine.edge import TapLink
+from xnet.engine.guest import GSO_MAX_SIZE
 from xnet.engine.turn import Turn
 from xnet.engine.xen_host import XenHost
 from xnet.frame import Chain, Client, Link, mac_text
@@ -27,9 +28,6 @@ from xnet.mac import Vnic
 
 if TYPE_CHECKING:
     from xnet.engine.machine import Machine
-
-GSO_MAX_SIZE = 65535
-"""Largest frame netif's 16-bit sizes can say; the interface's kernel is told."""
 
 
 class Splice(Client):

@@ -17,10 +17,10 @@ A switch never refuses: what the receiver cannot queue, the receiver drops and c
 guests on one host exchange large frames, unsegmented and unsummed, as far as the receiving netback accepts them.
 """
 
-from xnet.mac.address import format_mac, is_legal_name, random_mac, vnic_name
+from xnet.mac.address import MacError, format_mac, is_legal_name, random_mac, vnic_name
 from xnet.mac.link import Etherstub, LowerLink
 from xnet.mac.vnic import Vnic
-from xnet.mac.vswitch import MacError, Port, Switch
+from xnet.mac.vswitch import Port, Switch
 
 __all__ = [
     "Etherstub",

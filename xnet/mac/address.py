@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from xnet.errors import XnetError
+
 RANDOM_PREFIX = bytes((0x02, 0x08, 0x20))
 """What `dladm create-vnic -m random` begins an address with unless -r says otherwise."""
 
 NAME_MAX = 31
 UNIT_MAX = 4294967294
 NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.]*[A-Za-z_.])?(0|[1-9][0-9]*)")
+
+
+class MacError(XnetError):
+    """A link or vnic cannot be as asked. `status`: why, in dladm's own words."""
+
+    def __init__(self, what: str, status: str, more: str = "") -> None:
+        super().__init__(f"{what}: {status}{more}")
+        self.status = status
 
 
 class Dice(Protocol):

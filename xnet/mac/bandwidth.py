@@ -35,7 +35,8 @@ TICKS: Final = 100
 MIN_BPS: Final = 1_200_000
 PACKETS: Final = 1000
 """What a blocked lane queues on its way out."""
-TEXT: Final = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?([KMG]?)", re.IGNORECASE)
+MAXBW: Final = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?([KMGkmg]?)")
+"""How one is written."""
 SCALES: Final = {"K": 10**3, "M": 10**6, "": 10**6, "G": 10**9}
 PRIORITIES: Final = ("high", "medium", "low")
 """The order in which lanes go on when a window begins."""
@@ -47,7 +48,7 @@ class BandwidthError(XnetError):
 
 def parse_maxbw(text: str) -> int:
     """Bits a second of ``1200K``, ``100M``, ``1.5G``, ``100`` (Mbps). BandwidthError."""
-    found = TEXT.fullmatch(text)
+    found = MAXBW.fullmatch(text)
     if found is None:
         raise BandwidthError("invalid argument")
     whole, part, scale = found[1], found[2] or "", SCALES[found[3].upper()]

@@ -28,6 +28,7 @@ from xnet.mac.bandwidth import Limit
 
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58}
 PORTED: Final = frozenset({6, 17, 132})
+ATTRIBUTES: Final = ("local_ip", "remote_ip", "transport", "local_port", "remote_port", "dsfield")
 KINDS: Final = {
     frozenset({"local_ip"}): "local_ip",
     frozenset({"remote_ip"}): "remote_ip",

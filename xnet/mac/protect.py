@@ -22,7 +22,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from xnet.frame import Chain, Frame, head
+from xnet.frame import Chain, Frame, head, mac_bytes
 from xnet.frame.clock import Clock
 from xnet.frame.ether import ETH_P_IP, ETH_P_IPV6, IPPROTO_UDP, network
 from xnet.mac.flow import last_header
@@ -250,7 +250,7 @@ def parse_cid(text: str) -> bytes:
     if text.startswith("0x"):
         found = bytes.fromhex(text[2:])
     elif text.count(":") == 5:
-        found = bytes(int(octet, 16) for octet in text.split(":"))
+        found = mac_bytes(text) or b""
     else:
         found = text.encode()
     if not 0 < len(found) <= 256:

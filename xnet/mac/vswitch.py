@@ -21,9 +21,9 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from xnet.errors import XnetError
 from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, Piece, head, is_multicast, own, wire_length
 from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
+from xnet.mac.address import MacError
 
 ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
 RUNT: Final = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
@@ -33,10 +33,6 @@ VID_MASK: Final = 0x0FFF
 VID_MAX: Final = 4094
 
 ROOM: Final = 1 << 16
-
-
-class MacError(XnetError):
-    """A link or vnic cannot be as asked; the message ends in dladm's own words."""
 
 
 class Port(Link):
@@ -78,7 +74,7 @@ class Switch(Client):
         self.counters = dict.fromkeys(("ipackets", "opackets", "unknown", "ierrors"), 0)
         self.changed: Callable[[], None] = lambda: None
         """Called when a port came or went."""
-        self._reserved = reserved
+        self.reserved = reserved
         self._table: dict[tuple[bytes, int], Port] = {}
 
     # --- who is plugged in
@@ -88,17 +84,17 @@ class Switch(Client):
         mac, vid = port.mac, port.vid
         what = f"{port.name} over {self.name}: {mac_text(mac)}"
         if len(mac) != 6 or is_multicast(mac) or not any(mac):
-            raise MacError(f"{what}: invalid MAC address")
+            raise MacError(what, "invalid MAC address")
         if not 0 <= vid <= VID_MAX:
-            raise MacError(f"{what}: invalid VLAN identifier '{vid}'")
+            raise MacError(what, f"invalid VLAN identifier '{vid}'")
         if port.mtu > self.mtu:
-            raise MacError(f"{what}: mtu {port.mtu} is more than the link's {self.mtu}")
-        if mac == self._reserved and not vid:
-            raise MacError(f"{what}: MAC address reserved for use by underlying data-link")
+            raise MacError(what, f"mtu {port.mtu} is more than the link's {self.mtu}")
+        if mac == self.reserved and not vid:
+            raise MacError(what, "MAC address reserved for use by underlying data-link")
         other = self._table.get((mac, vid))
         if other is not None:
             tagged = f" in VLAN {vid}" if vid else ""
-            raise MacError(f"{what}{tagged}: MAC address is already in use by {other.name}")
+            raise MacError(what + tagged, "MAC address is already in use", f" by {other.name}")
         self._table[mac, vid] = port
         self.ports.append(port)
         self.changed()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from xnet.control.dl import fields
 from xnet.control.dl.options import DlError, Options, Usage, properties
-from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, interval
+from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, in_intervals
 from xnet.control.ofmt import Field, Row
-from xnet.control.values import MAC_LOOSE
-
-VID_MAX = 4094
-KEPT = ("ipackets", "rbytes", "ierrors", "opackets", "obytes", "oerrors")
+from xnet.control.values import VLAN_MAX
+from xnet.frame.ether import mac_bytes
 
 
 def create_vnic(tool: Tool, options: Options) -> None:
@@ -54,7 +51,7 @@ def mac(options: Options) -> dict[str, Any]:
         return {"type": how, "vrid": int(vrid) if vrid.isdecimal() else 0, "af": family}
     if how == "fixed":
         raise DlError("'fixed' is not a valid MAC address")
-    if MAC_LOOSE.fullmatch(how) is None:
+    if mac_bytes(how) is None:
         raise DlError("invalid MAC address")
     return {"type": "fixed", "address": how}
 
@@ -64,7 +61,7 @@ def vid(options: Options) -> int:
     text = options.value("v")
     if text is None:
         return 0
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= VID_MAX):
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= VLAN_MAX):
         raise DlError(f"invalid VLAN identifier '{text}'")
     return int(text)
 
@@ -119,8 +116,7 @@ def set_linkprop(tool: Tool, options: Options) -> None:
 def reset_linkprop(tool: Tool, options: Options) -> None:
     """[-p prop,...] link."""
     [link] = options.need()
-    names = [name for value in options.given.get("p", []) for name in value.split(",")] or None
-    tool.call(do="reset-linkprop", link=link, names=names, temporary=options.has("t"))
+    tool.call(do="reset-linkprop", link=link, names=options.words("p") or None, temporary=options.has("t"))
 
 
 # --- showing
@@ -129,7 +125,7 @@ def reset_linkprop(tool: Tool, options: Options) -> None:
 def links(tool: Tool, options: Options, *kinds: str) -> list[Row]:
     """The links of these classes, or the one named. DlError."""
     name = options.operand()
-    shot = tool.snapshot(options.has("P"))
+    shot = tool.snapshot()
     found = [row for row in shot["links"] if not kinds or row["class"] in kinds]
     if options.has("P"):
         found = [row for row in found if not row["temporary"] or row["class"] == "phys"]
@@ -151,25 +147,21 @@ def show(columns: list[Field], *kinds: str) -> Any:
         if not options.has("s"):
             tool.table(columns, links(tool, options, *kinds), options)
             return
-        every = interval(options)
-        before: dict[str, Row] = {}
-        while True:
-            rows = links(tool, options, *kinds)
-            tool.table(fields.LINK_S, [since(row, before.get(row["name"])) for row in rows], options)
-            if every is None:
-                return
-            before = {row["name"]: row for row in rows}
-            time.sleep(every)
+        in_intervals(
+            options,
+            lambda: links(tool, options, *kinds),
+            lambda row: row["name"],
+            since,
+            lambda rows: tool.table(fields.LINK_S, rows, options),
+        )
 
     return run
 
 
-def since(row: Row, before: Row | None) -> Row:
+def since(row: Row, before: Row) -> Row:
     """What a link has done since then."""
-    if before is None:
-        return row
     now, then = row["statistics"], before["statistics"]
-    return row | {"statistics": {key: now[key] - then[key] for key in KEPT}}
+    return row | {"statistics": {key: now[key] - then[key] for key in now}}
 
 
 def show_phys(tool: Tool, options: Options) -> None:
@@ -190,7 +182,7 @@ def show_phys(tool: Tool, options: Options) -> None:
 
 def show_linkprop(tool: Tool, options: Options) -> None:
     """[-c -o f,..] [-p prop,..] [link]."""
-    wanted = [name for value in options.given.get("p", []) for name in value.split(",")]
+    wanted = options.words("p")
     rows = []
     for link in links(tool, options):
         known = {each["name"]: each for each in link["properties"]}

@@ -6,8 +6,7 @@ from xnet.control.dl import fields
 from xnet.control.dl.options import DlError, Options, Usage, properties
 from xnet.control.dl.tool import Sub, Tool
 from xnet.control.ofmt import Row
-
-ATTRIBUTES = frozenset({"local_ip", "remote_ip", "transport", "local_port", "remote_port", "dsfield"})
+from xnet.mac.flow import ATTRIBUTES
 
 
 def add_flow(tool: Tool, options: Options) -> None:
@@ -48,8 +47,7 @@ def set_flowprop(tool: Tool, options: Options) -> None:
 def reset_flowprop(tool: Tool, options: Options) -> None:
     """[-p prop,...] flow."""
     [name] = options.need()
-    names = [each for value in options.given.get("p", []) for each in value.split(",")] or None
-    tool.call(do="reset-flowprop", flow=name, names=names, temporary=options.has("t"))
+    tool.call(do="reset-flowprop", flow=name, names=options.words("p") or None, temporary=options.has("t"))
 
 
 def flows(tool: Tool, options: Options) -> list[Row]:
@@ -73,7 +71,7 @@ def show_flow(tool: Tool, options: Options) -> None:
 
 def show_flowprop(tool: Tool, options: Options) -> None:
     """[-l link] [-p prop,...] [flow]."""
-    wanted = [name for value in options.given.get("p", []) for name in value.split(",")]
+    wanted = options.words("p")
     rows = [
         {"flow": flow["name"], **each}
         for flow in flows(tool, options)

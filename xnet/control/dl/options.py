@@ -32,6 +32,10 @@ class Options:
         """The one value."""
         return self.given[letter][-1] if letter in self.given else None
 
+    def words(self, letter: str) -> list[str]:
+        """The words of comma-separated lists."""
+        return [word for value in self.given.get(letter, []) for word in value.split(",")]
+
     def operand(self) -> str | None:
         """The one operand there may be. Usage."""
         if len(self.operands) > 1:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from xnet.control.dl import fields
 from xnet.control.dl.flowadm import flows
 from xnet.control.dl.options import DlError, Options
-from xnet.control.dl.tool import Sub, Tool, interval
+from xnet.control.dl.tool import Sub, Tool, in_intervals
 from xnet.control.ofmt import Row
 
 Rows = Callable[[Tool, Options], list[Row]]
@@ -33,23 +32,20 @@ def report(
         if options.has("p") and unit is not None:
             raise DlError("the option -u cannot be used with -p")
         shown = None if options.has("p") else fields.amount if unit is None else fields.in_unit(unit.upper())
-        every, before = interval(options), dict[tuple[object, ...], Row]()
-        while True:
-            found = rows(tool, options)
-            chosen = fields.stats(columns, shown)
-            tool.table(chosen, [since(row, before.get(key(row))) for row in found], options, right=True)
-            if every is None:
-                return
-            before = {key(row): row for row in found}
-            time.sleep(every)
+        chosen = fields.stats(columns, shown)
+        in_intervals(
+            options,
+            lambda: rows(tool, options),
+            key,
+            since,
+            lambda found: tool.table(chosen, found, options, right=True),
+        )
 
     return run
 
 
-def since(row: Row, before: Row | None) -> Row:
+def since(row: Row, before: Row) -> Row:
     """The row's numbers since then."""
-    if before is None:
-        return row
     return {
         name: value - before[name]
         if isinstance(value, int) and name not in fields.WORDS and isinstance(before.get(name), int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,9 +43,9 @@ class Tool:
     call: Call
     want_json: bool = False
 
-    def snapshot(self, persistent: bool = False) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """All links and flows."""
-        return dict(self.call(do="show", persistent=persistent))
+        return dict(self.call(do="show"))
 
     def say(self, line: str) -> None:
         """A line on stdout."""
@@ -62,12 +63,11 @@ class Tool:
         options: Options,
         *,
         parsable: str = "p",
-        default: Sequence[str] | None = None,
         right: bool = False,
     ) -> None:
         """Print rows as asked: -o, the parsable mode's letter, --json."""
         try:
-            chosen, warnings = choose(fields, options.value("o"), parsable=options.has(parsable), default=default)
+            chosen, warnings = choose(fields, options.value("o"), parsable=options.has(parsable))
         except OfmtError as error:
             raise DlError(str(error)) from None
         for warning in warnings:
@@ -101,7 +101,7 @@ def run(tool: Tool, subs: Mapping[str, Sub], words: Sequence[str], default: Sub 
     usage = listing(tool.name, subs)
     name, rest = (words[0], words[1:]) if words else ("", ())
     sub = subs.get(name)
-    if sub is None and default is not None and (not name or name.startswith("-") or name not in subs):
+    if sub is None and default is not None:
         sub, rest = default, words
     try:
         if sub is None:
@@ -122,6 +122,24 @@ def run(tool: Tool, subs: Mapping[str, Sub], words: Sequence[str], default: Sub 
         tool.warn(str(error))
         return 1
     return 0
+
+
+def in_intervals(
+    options: Options,
+    rows: Callable[[], list[Row]],
+    key: Callable[[Row], object],
+    since: Callable[[Row, Row], Row],
+    show: Callable[[list[Row]], None],
+) -> None:
+    """Show the rows; with -i again and again, what each did since the last time."""
+    every, before = interval(options), dict[object, Row]()
+    while True:
+        found = rows()
+        show([since(row, before[key(row)]) if key(row) in before else row for row in found])
+        if every is None:
+            return
+        before = {key(row): row for row in found}
+        time.sleep(every)
 
 
 def interval(options: Options) -> float | None:

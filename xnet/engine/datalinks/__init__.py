@@ -1,4 +1,4 @@
-"""Datalinks: dom0's links, etherstubs, vnics, VLANs, aggregations, bridges and flows, as dladm and flowadm know them.
+"""Datalinks: dom0's links, etherstubs, vnics, VLANs and flows, as dladm and flowadm know them.
 
 `registry` holds the links by name and does what needs no operating system; `properties` says what can be set and does
 it; `manager.Datalinks` is the door: one method a subcommand, the same for the command line, the lab file and programs;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xnet.engine.datalinks import words
@@ -35,7 +35,7 @@ class Flows:
         name: str,
         link: str,
         attributes: Mapping[str, str],
-        properties: Mapping[str, list[str]],
+        properties: Mapping[str, Sequence[str]],
         temporary: bool,
     ) -> None:
         """A flow of a client, with its properties; all of it, or nothing. DatalinkError."""
@@ -85,7 +85,7 @@ class Flows:
         for name in [name for name, (other, _) in self.all.items() if other is link]:
             self.drop(name)
 
-    def set(self, name: str, properties: Mapping[str, list[str]], temporary: bool) -> None:
+    def set(self, name: str, properties: Mapping[str, Sequence[str]], temporary: bool) -> None:
         """Set properties, an empty value being the default. DatalinkError."""
         where, _ = self.find(name)
         resources = self.links.resources_of(where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from xnet.frame.clock import Clock
 from xnet.mac.bandwidth import Ticker
 from xnet.mac.resources import Resources
 
-Values = Mapping[str, list[str]]
+Values = Mapping[str, Sequence[str]]
 
 
 class Datalinks:
@@ -87,14 +87,13 @@ class Datalinks:
     async def boot(self, lab: Lab) -> None:
         """The lab's own vnics and VLANs, which it brings every time. DatalinkError."""
         for spec in lab.vnics:
-            properties = {name: list(values) for name, values in spec.properties.items()}
             if spec.vlan:
                 await self.create_vlan(spec.name, spec.over, spec.vid, temporary=True)
-                await set_properties(self, self.registry.find(spec.name), properties, temporary=True)
+                await set_properties(self, self.registry.find(spec.name), spec.properties, temporary=True)
             else:
                 mac = {"type": "fixed", "address": spec.mac} if spec.mac else None
                 await self.create_vnic(
-                    spec.name, spec.over, mac=mac, vid=spec.vid, properties=properties, temporary=True
+                    spec.name, spec.over, mac=mac, vid=spec.vid, properties=spec.properties, temporary=True
                 )
             if spec.zone and self.zones is not None:
                 link = self.registry.find(spec.name)
@@ -120,8 +119,7 @@ class Datalinks:
 
     async def boot_flow(self, spec: FlowSpec, link: str) -> None:
         """A flow of the lab's, on that link. DatalinkError."""
-        properties = {name: list(values) for name, values in spec.properties.items()}
-        await self.add_flow(spec.name, link, spec.attributes, properties, temporary=True)
+        await self.add_flow(spec.name, link, spec.attributes, spec.properties, temporary=True)
 
     def resources_of(self, link: Datalink) -> Resources:
         """A client's caps and flows."""
@@ -150,7 +148,7 @@ class Datalinks:
             else:
                 tell(f"{name}: made again, as it was kept")
 
-    def show(self, persistent: bool = False) -> dict[str, Any]:
+    def show(self) -> dict[str, Any]:
         """All there is."""
         return snapshot(self)
 
@@ -178,30 +176,14 @@ class Datalinks:
         force: bool = False,
         properties: Values | None = None,
         temporary: bool = False,
-    ) -> None:
-        """A client of a lower link, with its properties; all of it, or nothing. DatalinkError."""
-        await self.add_vnic(name, over, mac=mac, vid=vid, force=force, properties=properties, temporary=temporary)
-
-    async def add_vnic(
-        self,
-        name: str,
-        over: str,
-        *,
-        mac: Mac | None = None,
-        vid: int = 0,
-        force: bool = False,
-        properties: Values | None = None,
-        temporary: bool = True,
-        user: str = "",
     ) -> Datalink:
-        """As `create_vnic`, for somebody who has it already."""
+        """A client of a lower link, with its properties; all of it, or nothing. DatalinkError."""
         link = self.registry.create_vnic(name, over, mac=mac, vid=vid, force=force, temporary=temporary)
         try:
             await set_properties(self, link, properties or {}, temporary)
         except XnetError:
             self.registry.delete_client(name)
             raise
-        link.user = user
         return link
 
     async def delete_vnic(self, name: str, temporary: bool = False) -> None:

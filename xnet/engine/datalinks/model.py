@@ -9,16 +9,16 @@ from xnet.frame import Link
 from xnet.mac import Switch, Vnic
 from xnet.mac.resources import Resources
 
-Kind = Literal["phys", "aggr", "vlan", "vnic", "etherstub", "bridge"]
+Kind = Literal["phys", "vlan", "vnic", "etherstub"]
 
-LOWER: frozenset[Kind] = frozenset({"phys", "aggr", "etherstub"})
+LOWER: frozenset[Kind] = frozenset({"phys", "etherstub"})
 """What a vnic can be over."""
 CLIENTS: frozenset[Kind] = frozenset({"vnic", "vlan"})
 
 
 @dataclass(slots=True, eq=False)
 class Datalink:
-    """One of them. A phys, aggr or etherstub has a `switch`, a vnic or vlan is a client of one."""
+    """One of them. A phys or etherstub has a `switch`, a vnic or vlan is a client of one."""
 
     name: str
     kind: Kind
@@ -27,7 +27,7 @@ class Datalink:
     over: tuple[str, ...] = ()
     switch: Switch | None = None
     uplink: Link | None = None
-    """The wire under a phys or aggr."""
+    """The wire under a phys."""
     device: str = ""
     """Its Linux device."""
     mac: bytes = b""
@@ -39,7 +39,7 @@ class Datalink:
     forced: bool = False
     """Made with -f, for its frames may be too large for the wire."""
     user: str = ""
-    """Who has it open: a vif, a zone, a bridge; nobody else may."""
+    """Who has it open: a vif, a zone; nobody else may."""
     values: dict[str, list[str]] = field(default_factory=dict)
     """Properties that were set."""
 

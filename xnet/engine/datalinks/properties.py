@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xnet.engine.datalinks import words
-from xnet.engine.datalinks.model import CLIENTS, Datalink, Kind
+from xnet.engine.datalinks.model import CLIENTS, LOWER, Datalink, Kind
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.mac.bandwidth import BandwidthError, format_maxbw, parse_maxbw
 from xnet.mac.protect import MODES, Protection, parse_cid
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 Values = list[str]
 Setter = Callable[["Datalinks", Datalink, Values], Awaitable[None] | None]
 
-VNIC: frozenset[Kind] = frozenset({"vnic"})
-WIRES: frozenset[Kind] = frozenset({"phys", "aggr"})
-ALL: frozenset[Kind] = frozenset({"phys", "aggr", "vlan", "vnic", "etherstub"})
+WIRES: frozenset[Kind] = frozenset({"phys"})
+ALL = LOWER | CLIENTS
 MTU_MIN, MTU_MAX = 576, 9000
 MOST = 32
 """Addresses, or client ids, that may be allowed."""
@@ -190,10 +189,12 @@ def describe_properties(links: Datalinks, link: Datalink) -> list[dict[str, Any]
     ]
 
 
-async def set_properties(links: Datalinks, link: Datalink, wanted: Mapping[str, Values], temporary: bool) -> None:
+async def set_properties(
+    links: Datalinks, link: Datalink, wanted: Mapping[str, Sequence[str]], temporary: bool
+) -> None:
     """Set some, an empty value being the default. DatalinkError; those before stay set, as with dladm."""
-    for name, values in wanted.items():
-        each = of(link).get(name)
+    for name, given in wanted.items():
+        each, values = of(link).get(name), list(given)
         what = f"cannot set link property '{name}' on '{link.name}'"
         if each is None:
             raise DatalinkError(f"warning: invalid link property '{name}'")
@@ -208,8 +209,8 @@ async def set_properties(links: Datalinks, link: Datalink, wanted: Mapping[str, 
         except Status as why:
             raise DatalinkError(what, why.status) from None
         if values:
-            link.values[name] = list(values)
+            link.values[name] = values
         else:
             link.values.pop(name, None)
         if not temporary and each.kept:
-            links.store.set(link.name, {name: list(values)})
+            links.store.set(link.name, {name: values})

@@ -128,14 +128,12 @@ class Registry:
             self.check_new(name)
             lower = self.lower(over)
             address, kind = self.choose(mac or {"type": "auto"})
-            vnic = self.plug(name, lower, address, vid, force)
+            vnic = self.plug(name, lower, address, vid)
         except Status as why:
             raise DatalinkError(f"vnic creation over {over} failed", why.status) from None
         link = Datalink(name, "vnic", temporary, (over,), mac=address, mac_type=kind, vnic=vnic, forced=force)
         record = {"do": "create-vnic", "name": name, "over": over, "vid": vid, "force": force}
-        how = (mac or {}).get("type", "auto")
-        record["mac"] = {**(mac or {}), "type": "random" if how == "auto" else how, "address": format_mac(address)}
-        return self.add(link, record)
+        return self.add(link, record | {"mac": kept(mac or {}, address)})
 
     def create_vlan(
         self, name: str | None, over: str, vid: int, *, force: bool = False, temporary: bool = False
@@ -147,36 +145,28 @@ class Registry:
         try:
             self.check_new(name)
             lower = self.lower(over)
-            vnic = self.plug(name, lower, lower.mac or self.stub_mac(lower), vid, force)
+            vnic = self.plug(name, lower, lower.mac or self.stub_mac(lower), vid)
         except Status as why:
-            if why.status == words.MTU_CHECK:
-                text = f"VLAN over '{over}' may require lowered MTU; must use -f (see dladm(1M))"
-                raise DatalinkError(text) from None
             raise DatalinkError("create operation failed", why.status) from None
         link = Datalink(name, "vlan", temporary, (over,), mac=vnic.mac, vnic=vnic, forced=force)
         return self.add(link, {"do": "create-vlan", "name": name, "over": over, "vid": vid, "force": force})
 
     def stub_mac(self, lower: Datalink) -> bytes:
         """An etherstub's own address, once somebody needs it: all its VLANs share it."""
-        lower.mac = lower.mac or random_mac(self.dice)
+        assert lower.switch is not None, "a lower link has one"
+        lower.mac = lower.switch.reserved = random_mac(self.dice)
         return lower.mac
 
-    def plug(self, name: str, lower: Datalink, mac: bytes, vid: int, force: bool) -> Vnic:
+    def plug(self, name: str, lower: Datalink, mac: bytes, vid: int) -> Vnic:
         """A client of the switch. Status."""
         switch = lower.switch
         assert switch is not None, "vnics are over what has a switch"
         if not 0 <= vid <= VID_MAX:
             raise DatalinkError(f"invalid VLAN identifier '{vid}'")
-        if is_multicast(mac) or not any(mac):
-            raise Status(words.MAC_INVALID)
-        if mac == lower.mac and not vid:
-            raise Status(words.MAC_RESERVED)
-        if any(port.mac == mac and port.vid == vid for port in switch.ports):
-            raise Status(words.MAC_IN_USE)
         try:
             return Vnic(name, switch, mac, vid=vid)
         except MacError as error:
-            raise Status(str(error).rpartition(": ")[2]) from None
+            raise Status(error.status) from None
 
     def choose(self, mac: Mac) -> tuple[bytes, str]:
         """The address for a vnic, and its type as `show-vnic` prints it. Status."""
@@ -256,9 +246,9 @@ class Registry:
             wanted = before.vid if vid is None else vid
             before.close()
             try:
-                link.vnic = self.plug(name, lower, address, wanted, link.forced)
+                link.vnic = self.plug(name, lower, address, wanted)
             except BaseException:
-                link.vnic = self.plug(name, self.find(link.over[0]), link.mac, before.vid, link.forced)
+                link.vnic = self.plug(name, self.find(link.over[0]), link.mac, before.vid)
                 raise
         except Status as why:
             raise DatalinkError("vnic modification failed", why.status) from None
@@ -267,8 +257,7 @@ class Registry:
             record = self.store.records[name]
             record |= {"over": lower.name, "vid": wanted}
             if mac:
-                record["mac"] = {**mac, "type": "random" if mac.get("type") == "auto" else mac.get("type")}
-                record["mac"]["address"] = format_mac(address)
+                record["mac"] = kept(mac, address)
             self.store.save()
 
     # --- names
@@ -291,6 +280,12 @@ class Registry:
         for each in self.links.values():
             each.over = tuple(new if name == old else name for name in each.over)
         self.store.rename(old, new)
+
+
+def kept(mac: Mac, address: bytes) -> Mac:
+    """The way an address was chosen, so that the same one comes of it again."""
+    how = mac.get("type", "auto")
+    return {**mac, "type": "random" if how == "auto" else how, "address": format_mac(address)}
 
 
 def vlan_name(over: str, vid: int) -> str:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from xnet.engine.datalinks.model import CLIENTS, Datalink
 from xnet.engine.datalinks.properties import describe_properties
+from xnet.engine.datalinks.zones import ZONE
 from xnet.mac import format_mac
 from xnet.mac.protect import COUNTERS, Protection
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
 
+STATISTICS = ("ipackets", "rbytes", "ierrors", "opackets", "obytes", "oerrors")
 SPEED_MBPS = 10_000
 """What a TAP says of itself."""
 
@@ -23,7 +25,6 @@ def snapshot(links: Datalinks) -> dict[str, Any]:
         "lab": links.lab,
         "links": [describe_link(links, link) for link in links.registry.links.values()],
         "flows": links.flows.describe(),
-        "bridges": [],
     }
 
 
@@ -37,7 +38,7 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
         "state": "up" if is_up(links, link) else "down",
         "bridge": "",
         "over": list(link.over),
-        "speed_mbps": speed(links, link),
+        "speed_mbps": speed(link),
         "mac": format_mac(link.mac) if link.mac else "",
         "mac_type": link.mac_type,
         "vid": link.vid,
@@ -45,11 +46,10 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
         "media": "Ethernet",
         "duplex": "full",
         "device": link.device,
-        "zone": link.user.removeprefix("zone ") if link.user.startswith("zone ") else "",
+        "zone": link.user.removeprefix(ZONE) if link.user.startswith(ZONE) else "",
         "user": link.user,
         "temporary": link.temporary,
         "clients": [{"mac": format_mac(each.mac), "name": each.name} for each in registry.over(link.name)],
-        "ports": [],
         "properties": describe_properties(links, link),
         "statistics": statistics(link),
         "lanes": lanes(link),
@@ -69,7 +69,7 @@ def is_up(links: Datalinks, link: Datalink) -> bool:
     return links.has_carrier(link)
 
 
-def speed(links: Datalinks, link: Datalink) -> int | None:
+def speed(link: Datalink) -> int:
     """In Mbps: the wire's, or the cap where that is less."""
     if link.kind == "etherstub":
         return 0
@@ -90,14 +90,7 @@ def statistics(link: Datalink) -> dict[str, int]:
             "oerrors": counters["oerrors"] + counters["txerrors"],
         }
     counters = link.switch.statistics() if link.switch is not None else {}
-    return {
-        "ipackets": counters.get("ipackets", 0),
-        "rbytes": counters.get("rbytes", 0),
-        "ierrors": counters.get("ierrors", 0),
-        "opackets": counters.get("opackets", 0),
-        "obytes": counters.get("obytes", 0),
-        "oerrors": counters.get("oerrors", 0),
-    }
+    return {name: counters.get(name, 0) for name in STATISTICS}
 
 
 def lanes(link: Datalink) -> dict[str, list[dict[str, Any]]]:

@@ -46,8 +46,8 @@ class Store:
     def drop(self, name: str) -> bool:
         """Forget an object and its properties; whether there was one."""
         known = self.records.pop(name, None) is not None
-        self.properties.pop(name, None)
-        self.save()
+        if self.properties.pop(name, None) is not None or known:
+            self.save()
         return known
 
     def rename(self, old: str, new: str) -> None:

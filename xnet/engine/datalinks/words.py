@@ -6,17 +6,11 @@ from xnet.errors import XnetError
 
 EINVAL = "invalid argument"
 EEXIST = "object already exists"
-ENOENT = "object not found"
 EBUSY = "link busy"
 ENOTSUP = "operation not supported"
 EPERM = "permission denied"
 ENOTEMPTY = "link still has flows"
-TYPE_MIXED = "flow(s) with incompatible attributes exists"
-IDENTICAL = "a flow with identical attributes exists"
-MAC_IN_USE = "MAC address is already in use"
-MAC_RESERVED = "MAC address reserved for use by underlying data-link"
 MAC_INVALID = "invalid MAC address"
-MTU_CHECK = "MTU check failed, use lower MTU or -f option"
 NO_FACTORY = "factory MAC address slots not supported"
 NOT_PERSISTENT = "change cannot be persistent"
 
