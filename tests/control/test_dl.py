@@ -211,6 +211,8 @@ def test_orders(capsys: pytest.CaptureFixture[str], line: str, asked: dict[str, 
         ("dlstat -r -t", "dlstat: the option -r cannot be used with -t"),
         ("dlstat -p -o link -u K", "dlstat: the option -u cannot be used with -p"),
         ("dlstat -i 0", "dlstat: invalid interval value '0'"),
+        ("dlstat -i 99999999999999999", "dlstat: invalid interval value '99999999999999999'"),
+        ("dladm create-vnic -l net0 -v 00000499999 v0", "dladm: invalid VLAN identifier '00000499999'"),
     ],
 )
 def test_complaints(capsys: pytest.CaptureFixture[str], line: str, first: str) -> None:

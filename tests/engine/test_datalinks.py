@@ -229,6 +229,14 @@ def test_flows(links: Datalinks, tmp_path: Path) -> None:
     asyncio.run(again.restore(lambda line: None))
     assert again.show()["flows"] == links.show()["flows"]
     order(links, "set-flowprop", flow="web", properties={"priority": ["high"]})
+    again, told = fresh(tmp_path), list[str]()
+    asyncio.run(again.restore(told.append))
+    assert again.show()["flows"] == links.show()["flows"]
+    assert told == [
+        "stub0: made again, as it was kept",
+        "v0: made again, as it was kept",
+        "web: made again, as it was kept",
+    ]
     order(links, "reset-flowprop", flow="web")
     assert [each["value"] for each in links.show()["flows"][0]["properties"]] == [[], ["medium"]]
     order(links, "remove-flow", link="v0")

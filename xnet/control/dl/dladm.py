@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xnet.control.dl import fields
-from xnet.control.dl.options import DlError, Options, Usage, properties
+from xnet.control.dl.options import DlError, Options, Usage, number, properties
 from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, in_intervals
 from xnet.control.ofmt import Field, Row
 from xnet.control.values import VLAN_MAX
@@ -61,9 +61,10 @@ def vid(options: Options) -> int:
     text = options.value("v")
     if text is None:
         return 0
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= VLAN_MAX):
+    found = number(text)
+    if found is None or not 1 <= found <= VLAN_MAX:
         raise DlError(f"invalid VLAN identifier '{text}'")
-    return int(text)
+    return found
 
 
 def modify_vnic(tool: Tool, options: Options) -> None:

@@ -49,6 +49,11 @@ class Options:
         return self.operands
 
 
+def number(text: str) -> int | None:
+    """A decimal of a sensible length; None if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
 REPEATED = "p"
 """Options that may come more than once where they take a value."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xnet.control.dl.options import DlError, Options, Usage, parse
+from xnet.control.dl.options import DlError, Options, Usage, number, parse
 from xnet.control.ofmt import Field, OfmtError, Row, choose, human_lines, parsable_lines
 from xnet.errors import XnetError
 
@@ -147,6 +147,7 @@ def interval(options: Options) -> float | None:
     text = options.value("i")
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text[:6]) > 0):
+    seconds = number(text)
+    if not seconds:
         raise DlError(f"invalid interval value '{text}'")
-    return float(text)
+    return seconds

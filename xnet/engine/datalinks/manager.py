@@ -141,7 +141,9 @@ class Datalinks:
             try:
                 await self.do(record)
                 properties = self.store.properties.get(name, {})
-                if properties:
+                if name in self.flows.all:
+                    await self.set_flowprop(name, properties)
+                elif properties:
                     await self.set_linkprop(name, properties)
             except XnetError as error:
                 tell(f"{name}: kept from before, and cannot be made again: {error}")
