@@ -8,13 +8,12 @@
 
 #include "../frame/_frames.h"
 #include "../frame/_shape.h"
+#include "_burst.h"
 #include "_gro.h"
 
 static const frames_api *api;
 
 #define MOST 260 /* buffers: a header, and a ringful of slots if somebody cuts a frame that small */
-#define PAGE_SIZE 4096
-#define FRAME_MAX (17 * PAGE_SIZE)
 
 /* Bytes, or the negative errno. */
 static ssize_t transfer(ssize_t (*call)(int, const struct iovec *, int), int fd, const struct iovec *iov, int count)
@@ -27,60 +26,18 @@ static ssize_t transfer(ssize_t (*call)(int, const struct iovec *, int), int fd,
     return done < 0 ? -errno : done;
 }
 
-/* receive(fd, memory, addr, size, most, header, last) */
+/* readv of one. */
+static ssize_t take(int fd, uint8_t *frame, uint8_t *header, size_t size)
+{
+    struct iovec iov[2] = {{header, size}, {frame, FRAME_MAX}};
+    ssize_t got = transfer(readv, fd, iov, 2);
+
+    return got > (ssize_t)size ? got - (ssize_t)size : got < 0 ? got : 0;
+}
+
 static PyObject *iov_receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    Py_buffer memory, header;
-    PyObject *lengths = NULL;
-    Py_ssize_t addr, size, most, got = 1;
-    int fd;
-
-    if (nargs != 7 || !PyByteArray_Check(args[5]) || !PyBytes_Check(args[6]) ||
-        PyByteArray_GET_SIZE(args[5]) != PyBytes_GET_SIZE(args[6])) {
-        PyErr_SetString(PyExc_TypeError, "receive(fd, memory, addr, size, most, bytearray for a header, the last one)");
-        return NULL;
-    }
-    fd = (int)PyLong_AsLong(args[0]);
-    addr = PyLong_AsSsize_t(args[2]);
-    size = PyLong_AsSsize_t(args[3]);
-    most = PyLong_AsSsize_t(args[4]);
-    if (PyErr_Occurred() || PyObject_GetBuffer(args[1], &memory, PyBUF_WRITABLE))
-        return NULL;
-    if (PyObject_GetBuffer(args[5], &header, PyBUF_WRITABLE)) {
-        PyBuffer_Release(&memory);
-        return NULL;
-    }
-    if (addr < 0 || size < 0 || addr > memory.len || size > memory.len - addr) {
-        PyErr_SetString(PyExc_ValueError, "not in memory");
-        goto out;
-    }
-    lengths = PyList_New(0);
-    while (lengths && size >= FRAME_MAX && most-- > 0) {
-        struct iovec iov[2] = {{header.buf, header.len}, {(char *)memory.buf + addr, FRAME_MAX}};
-        PyObject *length;
-        Py_ssize_t pages;
-
-        got = transfer(readv, fd, iov, 2);
-        if (got <= header.len) {
-            if (got > 0)
-                got = 0;
-            break;
-        }
-        got -= header.len;
-        pages = (got + PAGE_SIZE - 1) & -PAGE_SIZE;
-        length = PyLong_FromSsize_t(got);
-        if (!length || PyList_Append(lengths, length))
-            Py_CLEAR(lengths);
-        Py_XDECREF(length);
-        addr += pages;
-        size -= pages;
-        if (memcmp(header.buf, PyBytes_AS_STRING(args[6]), header.len))
-            break;
-    }
-out:
-    PyBuffer_Release(&memory);
-    PyBuffer_Release(&header);
-    return lengths ? pack(2, (PyObject *[]){lengths, PyLong_FromSsize_t(got > 0 ? 1 : got)}) : NULL;
+    return burst(args, nargs, take);
 }
 
 /* Where the pieces of a frame are: how many, -1 with an exception, or 0 for too many. */

@@ -17,7 +17,11 @@ an exception for it. That is most of what Python's own ones cost; they are used 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from xnet.abi.xen import PAGE_SIZE
+from xnet.frame import FRAME_MAX
 
 if TYPE_CHECKING:
     from xnet.engine._iov import receive, send
@@ -25,27 +29,15 @@ else:
     try:
         from xnet.engine._iov import receive, send
     except ImportError:
-        from xnet.abi.xen import PAGE_SIZE
-        from xnet.frame import FRAME_MAX, Chain, head
+        from xnet.frame import Chain, head
         from xnet.frame.ether import header_shape
         from xnet.frame.gro import joined
 
         def receive(fd, memory, addr, size, most, header, last):
-            lengths = []
-            while size >= FRAME_MAX and len(lengths) < most:
-                try:
-                    length = os.readv(fd, (header, memory[addr : addr + FRAME_MAX])) - len(header)
-                except OSError as error:
-                    return lengths, -(error.errno or 0)
-                if length <= 0:
-                    return lengths, 0
-                lengths.append(length)
-                taken = (length + PAGE_SIZE - 1) & -PAGE_SIZE
-                addr += taken
-                size -= taken
-                if header != last:
-                    break
-            return lengths, 1
+            def take(addr):
+                return max(0, os.readv(fd, (header, memory[addr : addr + FRAME_MAX])) - len(header))
+
+            return burst(take, addr, size, most, header, last)
 
         def send(fd, memory, frames, at, header, word, shape, gro):
             chain, joins = Chain(memory, frames), 0
@@ -65,4 +57,26 @@ else:
             return at, 0, joins
 
 
-__all__ = ["receive", "send"]
+def burst(
+    take: Callable[[int], int], addr: int, size: int, most: int, header: bytearray, last: bytes
+) -> tuple[list[int], int]:
+    """`receive` where nothing was compiled: `take` reads a frame to an address and says how long it is, 0 for less than
+    a header, or raises OSError."""
+    lengths: list[int] = []
+    while size >= FRAME_MAX and len(lengths) < most:
+        try:
+            length = take(addr)
+        except OSError as error:
+            return lengths, -(error.errno or 0)
+        if not length:
+            return lengths, 0
+        lengths.append(length)
+        taken = (length + PAGE_SIZE - 1) & -PAGE_SIZE
+        addr += taken
+        size -= taken
+        if header != last:
+            break
+    return lengths, 1
+
+
+__all__ = ["burst", "receive", "send"]

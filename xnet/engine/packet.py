@@ -25,7 +25,7 @@ else:
             TPACKET_AUXDATA,
         )
         from xnet.abi.linux.virtio_net import VIRTIO_NET_HDR_F_NEEDS_CSUM, VNET_HDR
-        from xnet.abi.xen import PAGE_SIZE
+        from xnet.engine.iov import burst
         from xnet.frame import FRAME_MAX
         from xnet.frame.ether import ETH_P_8021Q, VLAN_HLEN
 
@@ -34,31 +34,23 @@ else:
         TAG_AT = 12
 
         def receive(fd, memory, addr, size, most, header, last):
-            lengths = []
             try:
                 sock = socket.socket(fileno=fd)
             except OSError as error:
-                return lengths, -(error.errno or 0)
+                return [], -(error.errno or 0)
+
+            def take(addr):
+                room = memory[addr : addr + FRAME_MAX - VLAN_HLEN]
+                got, beside, flags, _ = sock.recvmsg_into((header, room), BESIDE, socket.MSG_DONTWAIT)
+                if flags & socket.MSG_TRUNC:
+                    raise OSError(EMSGSIZE, "a frame is too long")
+                length = max(0, got - len(header))
+                return length and length + tag_again(memory, addr, length, header, beside)
+
             try:
-                while size >= FRAME_MAX and len(lengths) < most:
-                    room = memory[addr : addr + FRAME_MAX - VLAN_HLEN]
-                    got, beside, flags, _ = sock.recvmsg_into((header, room), BESIDE, socket.MSG_DONTWAIT)
-                    if flags & socket.MSG_TRUNC:
-                        return lengths, -EMSGSIZE
-                    if got <= len(header):
-                        return lengths, 0
-                    length = got - len(header) + tag_again(memory, addr, got - len(header), header, beside)
-                    lengths.append(length)
-                    taken = (length + PAGE_SIZE - 1) & -PAGE_SIZE
-                    addr += taken
-                    size -= taken
-                    if header != last:
-                        break
-            except OSError as error:
-                return lengths, -(error.errno or 0)
+                return burst(take, addr, size, most, header, last)
             finally:
                 sock.detach()
-            return lengths, 1
 
         def tag_again(memory, addr, length, header, beside):
             """Put the tag that was told beside a frame into it: by how many bytes it grows."""
