@@ -53,6 +53,7 @@ HOT = {
         "xnet/engine/edge.py",
         "xnet/engine/pump.py",
         "xnet/engine/turn.py",
+        "xnet/mac/lanes.py",
         "xnet/mac/stage.py",
         "xnet/mac/vnic.py",
         "xnet/mac/vswitch.py",

@@ -13,8 +13,8 @@ import pytest
 
 from xnet.abi.linux.virtio_net import VNET_HDR
 from xnet.abi.xen import PAGE_SIZE
-from xnet.engine.edge import TapLink
-from xnet.engine.pump import BURST, Pump
+from xnet.engine.edge import BACKLOG, GO_ON, TapLink
+from xnet.engine.pump import BURST, EMPTY, Pump
 from xnet.engine.turn import Turn
 from xnet.frame import (
     CSUM_BLANK,
@@ -29,6 +29,7 @@ from xnet.frame import (
     own,
 )
 from xnet.frame.arena import Arena
+from xnet.frame.chain import POLLED, WIRE
 from xnet.frame.ether import vnet_header
 from xnet.testing.frames import flaw, plain, tcp, udp
 
@@ -79,6 +80,19 @@ class Buffers(Sink):
     @property
     def frames(self) -> list[bytes]:
         return [frame for burst in self.published for _, frame in burst]
+
+
+class Ways(Buffers):
+    """It keeps how the frames came, chain by chain."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(room)
+        self.ways: list[tuple[int, int]] = []
+
+    def flush(self) -> None:
+        if self.burst:
+            self.ways.append((self.came, len(self.burst)))
+        super().flush()
 
 
 def turn_of(steps: Callable[[], object] = lambda: None) -> Turn:
@@ -137,6 +151,7 @@ async def test_a_lone_frame_after_a_pause_is_published_without_asking_for_anothe
     for i in range(4):
         theirs.send(PLAIN + plain(60 + i))
     pump.stream_s = 0.0
+    pump.link_ready()
     pump.on_readable()
     assert [len(burst) for burst in sink.published] == [1]
     pump.stream_s = ALWAYS
@@ -155,6 +170,7 @@ async def test_while_others_are_busy_a_rare_visitor_is_read_to_the_end(
     turn.busy_s, turn.left_at = ALWAYS, perf_counter()
     for i in range(4):
         theirs.send(PLAIN + plain(60 + i))
+    pump.link_ready()
     pump.on_readable()
     assert [len(burst) for burst in sink.published] == [4]
     assert turn.asked is None, "nobody's answer is looked for"
@@ -220,6 +236,115 @@ async def test_a_long_burst_lets_the_others_have_their_turn(wire: tuple[socket.s
     pump.link_ready()
     await passes(5)
     assert [len(burst) for burst in sink.published] == [BURST, 10]
+    pump.close()
+
+
+async def test_behind_several_frames_a_pump_asks_by_itself_until_there_is_nothing_more(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = wire
+    later = [[70, 71, 72], [80]]
+
+    def meanwhile() -> None:
+        for size in later.pop(0) if later else ():
+            theirs.send(PLAIN + plain(size))
+
+    sink = Ways(99)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of(meanwhile))
+    pump.stream_s = ALWAYS
+    pump.link_ready()
+    for size in (60, 61):
+        theirs.send(PLAIN + plain(size))
+    pump.on_readable()
+    assert sink.ways == [(WIRE, 2)]
+    pump.poll()
+    pump.poll()
+    assert sink.ways[1:] == [(WIRE | POLLED, 3), (WIRE | POLLED, 1)]
+    assert pump.counters == {"read_frames": 6, "written_frames": 0, "polled_frames": 4}
+    for _ in range(EMPTY):
+        assert pump.polling
+        pump.poll()
+    assert not pump.polling
+    theirs.send(PLAIN + plain(60))
+    pump.on_readable()
+    assert sink.ways[3:] == [(WIRE, 1)], "interrupts are on again"
+    assert not pump.polling, "a lone frame is no load"
+    pump.close()
+
+
+async def test_what_the_loop_says_while_a_pump_polls_is_one_poll_more(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = wire
+    sink = Ways(1000)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
+    pump.link_ready()
+    for i in range(BURST + 10):
+        theirs.send(PLAIN + plain(60 + i))
+    pump.on_readable()
+    assert pump.polling
+    pump.on_readable()
+    assert sink.ways == [(WIRE, BURST), (WIRE | POLLED, 10)]
+    await passes()
+    assert not pump.polling
+    assert pump.watched
+    theirs.send(PLAIN + plain(60))
+    await passes()
+    assert sink.ways[2:] == [(WIRE, 1)], "the loop looks again"
+    pump.close()
+
+
+async def test_a_pump_without_room_goes_on_by_a_poll(wire: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = wire
+    sink = Ways(1)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
+    for i in range(3):
+        theirs.send(PLAIN + plain(60 + i))
+    pump.link_ready()
+    await passes()
+    assert sink.ways == [(WIRE, 1)]
+    assert not pump.watched, "the loop is not woken for what nobody takes"
+    sink.room = 9
+    pump.link_ready()
+    await passes()
+    assert sink.ways[1:] == [(WIRE | POLLED, 2)]
+    theirs.send(PLAIN + plain(60))
+    await passes()
+    assert sink.ways[2:] == [(WIRE, 1)]
+    pump.close()
+
+
+async def test_a_pump_that_was_paused_while_it_polled_stays_so(wire: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = wire
+    sink = Ways(1000)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of())
+    pump.stream_s = ALWAYS
+    pump.link_ready()
+    for i in range(BURST + 10):
+        theirs.send(PLAIN + plain(60 + i))
+    pump.on_readable()
+    pump.pause()
+    await passes()
+    assert len(sink.frames) == BURST
+    pump.link_ready()
+    await passes()
+    assert len(sink.frames) == BURST + 10
+    pump.close()
+
+
+async def test_a_pump_that_is_paused_by_what_it_read_reads_no_more(wire: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = wire
+    sink = Ways(1000)
+    pump = Pump(asyncio.get_running_loop(), ours.fileno(), sink, turn_of(lambda: pump.pause()))
+    pump.stream_s = ALWAYS
+    pump.link_ready()
+    for i in range(5):
+        theirs.send(PLAIN + plain(60 + i))
+    sink.room = 3
+    pump.on_readable()
+    assert len(sink.frames) == 3
     pump.close()
 
 
@@ -341,7 +466,7 @@ async def test_a_device_that_goes_away_is_left_and_named() -> None:
     sink = Buffers(9)
     pump = Pump(asyncio.get_running_loop(), fd, sink, turn_of())
     pump.stream_s = ALWAYS
-    pump.reading = False
+    pump.reading = True  # though no loop can watch such a file
     pump.on_readable()
     assert pump.counters["read_EIO"] == 1
     assert sink.published == []
@@ -409,6 +534,7 @@ class Told(Client):
     """A link's client that counts what it is told."""
 
     def __init__(self) -> None:
+        self.behind = 0
         self.received: list[list[tuple[int, bytes]]] = []
         self.space = 99
         self.ready = 0
@@ -418,6 +544,9 @@ class Told(Client):
 
     def room(self) -> int:
         return self.space
+
+    def backlog(self) -> int:
+        return self.behind
 
     def link_ready(self) -> None:
         self.ready += 1
@@ -585,6 +714,53 @@ async def test_a_client_without_room_is_not_read_for_until_it_is_ready(
     link.client_ready()
     await passes(6)
     assert [len(burst) for burst in client.received] == [2, 2, 1], "never more than there is room for"
+    link.close()
+
+
+async def test_a_client_that_is_behind_is_left_alone_until_it_has_nearly_caught_up(
+    wire: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = wire
+    client = Told()
+    link = tap_link(ours.fileno())
+    link.attach(client)
+    client.behind = BACKLOG + 1
+    theirs.send(PLAIN + plain(60))
+    await passes()
+    client.behind = GO_ON
+    link.client_ready()
+    await passes()
+    assert client.received == [], "the kernel keeps them"
+    client.behind = GO_ON - 1
+    link.client_ready()
+    await passes()
+    assert client.received == [[(0, plain(60))]]
+    client.behind = BACKLOG
+    theirs.send(PLAIN + plain(61))
+    await passes()
+    assert len(client.received) == 2
+    link.close()
+
+
+async def test_a_tap_says_how_its_frames_came_queue_by_queue(wire: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = wire
+    client = Told()
+    link = tap_link(ours.fileno())
+    link.attach(client)
+    client.space = 1000
+    for _ in range(BURST + 11):
+        theirs.send(PLAIN + plain(60))
+    link.pump.on_readable()
+    await passes()
+    theirs.send(PLAIN + plain(60))
+    await passes()
+    link.tx(chain_of(plain(60), plain(61)))
+    [rx], [tx] = link.lanes().values()
+    assert rx == {
+        "id": "hw", "index": 0, "ipkts": BURST + 12, "rbytes": 60 * (BURST + 12), "intrs": BURST + 1, "polls": 11,
+        "sdrops": 0, "ch10": 0, "ch10_50": 1, "ch50": 0,
+    }  # fmt: skip
+    assert (tx["id"], tx["index"], tx["opkts"], tx["obytes"]) == ("hw", 0, 2, 121)
     link.close()
 
 

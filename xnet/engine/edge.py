@@ -12,8 +12,14 @@ from xnet.engine.pump import Pump
 from xnet.engine.turn import Turn
 from xnet.frame import FRAME_MAX, MOST_PAGES, Chain, Client, Link, Sink, bytes_for, pages_of
 from xnet.frame.arena import Arena
+from xnet.frame.chain import POLLED
+from xnet.mac.lanes import Ring, Row, Way
 
 BURST_BYTES: Final = 16 * FRAME_MAX
+BACKLOG: Final = 256
+"""Packets that may wait in the client before frames are left to the kernel, which drops them for nothing."""
+GO_ON: Final = 16
+"""It has caught up when fewer wait than this."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -39,6 +45,8 @@ class TapLink(Link):
         self.heads_only = False
         self.use = use
         self.plug = plug
+        self.out = Way()
+        """What went to the fd."""
         self.others = [TapLink(loop, each, mtu=mtu, memory=memory, arena=arena, turn=turn) for each in more]
         """The other queues, each a link."""
         self.staging = Staging(memory, arena)
@@ -47,6 +55,8 @@ class TapLink(Link):
 
     def tx(self, chain: Chain) -> None:
         """Frames for the fd."""
+        self.out.frames += len(chain.frames)
+        self.out.size += chain.size()
         self.pump.rx(chain)
 
     def room(self) -> int:
@@ -62,8 +72,10 @@ class TapLink(Link):
             self.pump.link_ready()
 
     def client_ready(self) -> None:
-        """The client has buffers again."""
-        if self.staging.client is not None:
+        """The client has buffers again, or less waits in it."""
+        client = self.staging.client
+        if client is not None and not (self.staging.behind and client.backlog() >= GO_ON):
+            self.staging.behind = False
             self.pump.link_ready()
 
     def drained(self) -> None:
@@ -84,6 +96,14 @@ class TapLink(Link):
     def counters(self) -> dict[str, int]:
         """Of all queues."""
         return summed([self.pump, *(each.pump for each in self.others)])
+
+    def lanes(self) -> dict[str, list[Row]]:
+        """Of each queue, as the rings of a wire: `mac.lanes`."""
+        links = [self, *self.others]
+        return {
+            "rx": [link.staging.ring.row("hw", index, 0) for index, link in enumerate(links)],
+            "tx": [link.out.row("hw", index) for index, link in enumerate(links)],
+        }
 
     def close(self) -> None:
         """Leave the loop; the TAP is its owner's to close."""
@@ -109,6 +129,9 @@ class Staging(Sink):
         self.memory = memory
         self.arena = arena
         self.client: Client | None = None
+        self.ring = Ring()
+        self.behind = False
+        """Too much waits in the client."""
         self.chain = Chain(memory)
         self.base = self.top = self.mark = -1
         self.left = 0
@@ -119,6 +142,9 @@ class Staging(Sink):
         if self.base < 0:
             client = self.client
             if client is None:
+                return None
+            if client.backlog() > BACKLOG:
+                self.behind = True
                 return None
             self.left = client.room()
             if not self.left:
@@ -144,6 +170,8 @@ class Staging(Sink):
         chain = self.chain
         if chain.frames:
             self.chain = Chain(self.memory)
+            chain.came = self.came
+            self.ring.count(len(chain.frames), chain.size(), self.came & POLLED)
             if self.client is not None:
                 self.client.rx(chain)
         self.base = -1

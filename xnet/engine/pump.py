@@ -4,11 +4,17 @@ It reads bursts of frames straight into memory its sink reserved, and writes cha
 the netfront's queue as its sink; one in dom0 (`edge.TapLink`) has staging memory that becomes a chain for the link's
 client.
 
-A burst ends at EAGAIN, after BURST frames, or when the sink has no room. Then the sink publishes it and the run queue
-is drained within the same callback (`turn`), so that a frame walks through the whole machine without waiting for
-another pass of the event loop. A sink without room takes the reader off the loop, and `link_ready` puts it back: the
-namespace's kernel queues and drops meanwhile, as on a real host. While all pumps rest, a frame is read alone; behind it
-comes the pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
+Interrupts and polls. A burst ends at EAGAIN, after BURST frames, or when the sink has no room. Then the sink publishes
+it and the run queue is drained within the same callback (`turn`), so that a frame walks through the whole machine
+without waiting for another pass of the loop. An *interrupt* is a callback of the loop because the fd is readable; the
+burst it reads came by interrupt. Behind several frames more are likely: the pump asks again by itself in the next pass,
+before the loop would sleep, and what it finds then has been *polled*, as is what the loop says while it asks. EMPTY
+passes in a row with nothing end that, and the loop may sleep. A frame that came alone is no load; behind it comes the
+pump that had something the last time (`follower`), for waking the loop costs as much as the frame.
+
+A sink without room is read for no more; `link_ready` goes on by a poll, for the kernel has queued meanwhile, and
+dropped, as on a real host. The loop is told to look no longer when it says so all the same (as Linux masks an
+interrupt, late).
 
 Writes: a TAP takes frames as long as it is up; TCP segments that go on where others end it gets as one (`frame.gro`).
 What it refuses is dropped and counted; only EAGAIN is kept, one chain (`held`), and `room` is 0 until it is gone.
@@ -27,11 +33,16 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.engine.iov import receive, send
 from xnet.engine.turn import Turn
 from xnet.frame import Chain, Client, Frames, Sink, head, own
+from xnet.frame.chain import POLLED, WIRE
 from xnet.frame.ether import VNET_PLAIN, header_shape, header_word, offload_word, vnet_header
 from xnet.frame.offload import finish_checksum
 
 BURST: Final = 64
 """Frames read in one callback before others have their turn."""
+EMPTY: Final = 2
+"""Passes with an empty poll before interrupts are on again."""
+ASK_AGAIN: Final = 2
+"""So many frames in a burst are a sign that there will be more when it has been dealt with."""
 STREAM_S: Final = 0.002
 """Frames that come sooner after a burst than this are a stream: read until there are no more."""
 ANSWER_S: Final = 0.001
@@ -72,7 +83,16 @@ class Pump(Client):
         self.wrote_word = self.wrote_shape = 0
         """The last header written to a frame in plain IPv4, and what it says of which frames."""
         self.reading = False
-        self.read_frames = self.written_frames = 0
+        """It wants frames, by interrupt or poll."""
+        self.watched = False
+        """The loop looks whether there are any."""
+        self.resting = False
+        """Its sink had no room."""
+        self.polling = self.scheduled = False
+        """It asks by itself; and it has a place in the next pass for that."""
+        self.empty = 0
+        """Passes in a row that found nothing."""
+        self.read_frames = self.polled_frames = self.written_frames = 0
         self.others: dict[str, int] = {}
         """Counters that are rarely needed, by name."""
         self.stream_s = STREAM_S
@@ -89,19 +109,52 @@ class Pump(Client):
     @property
     def counters(self) -> dict[str, int]:
         """All of them."""
-        return {"read_frames": self.read_frames, "written_frames": self.written_frames} | self.others
+        found = {"read_frames": self.read_frames, "written_frames": self.written_frames}
+        if self.polled_frames:
+            found["polled_frames"] = self.polled_frames
+        return found | self.others
 
     def link_ready(self) -> None:
         """Read (again): the sink has room."""
-        if not self.reading and self.fd >= 0 and self.sink is not None:
-            self.reading = True
+        if self.reading or self.fd < 0 or self.sink is None:
+            return
+        self.reading = True
+        if self.resting:
+            self.resting = False
+            self.poll_soon()
+        else:
+            self.watch(True)
+
+    def watch(self, on: bool) -> None:
+        """Have the loop look whether there is something to read, or not."""
+        if on and not self.watched:
             self.loop.add_reader(self.bell, self.on_readable)
+        elif self.watched and not on:
+            self.loop.remove_reader(self.bell)
+        self.watched = on
+
+    def poll_soon(self) -> None:
+        """Ask in the next pass of the loop."""
+        self.polling = True
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self.poll)
+
+    def poll(self) -> None:
+        """The pass is there."""
+        self.scheduled = False
+        if self.polling:
+            self.read(BURST, WIRE | POLLED)
+
+    def rest(self) -> None:
+        """Read no more for now: there is no room. The loop may say once more that there is something."""
+        self.reading = self.polling = False
+        self.resting = True
 
     def pause(self) -> None:
         """Stop reading; the kernel queues."""
-        if self.reading:
-            self.reading = False
-            self.loop.remove_reader(self.bell)
+        self.reading = self.resting = self.polling = False
+        self.watch(False)
 
     def close(self) -> None:
         """Leave the loop. The fd is its owner's."""
@@ -115,17 +168,23 @@ class Pump(Client):
     def on_readable(self) -> None:
         """Frames wait. Behind a lone one, whoever was next the last time is asked at once: an echo is there already,
         and the loop is dear to wake. One that had nothing is not asked again."""
+        if not self.reading:
+            self.watch(False)
+            return
+        if self.polling:
+            self.read(BURST, WIRE | POLLED)
+            return
         turn, pump = self.turn, self
         before, now = turn.asked, perf_counter()
         if before is not None and now - before.left_at < ANSWER_S:
             before.follower = self
-        self.read(self.burst(now, turn.left_at))
+        self.read(self.burst(now, turn.left_at), WIRE)
         for _ in range(HOPS):
             turn.asked = pump if pump.alone else None
             follower = pump.follower
             if not pump.alone or follower is None:
                 return
-            if not follower.reading or not follower.read(follower.burst(perf_counter(), 0.0)):
+            if not follower.reading or follower.polling or not follower.read(follower.burst(perf_counter(), 0.0), WIRE):
                 pump.follower = None
                 return
             pump = follower
@@ -134,17 +193,17 @@ class Pump(Client):
         """Frames to read: a lone one while all rest is likely to be alone, and the loop says so if it is not."""
         return BURST if now - self.left_at < self.stream_s or now - busy_at < self.turn.busy_s else 1
 
-    def read(self, burst: int) -> int:  # hot: budget 6 us a frame, system call included
-        """Read a burst, publish it, let the machine run: how many frames."""
+    def read(self, burst: int, came: int) -> int:  # hot: budget 6 us a frame, system call included
+        """Read a burst that `came` so, publish it, let the machine run: how many frames."""
         self.alone = False
         sink, header, take = self.sink, self.header, self.take
         if sink is None:
             self.pause()
             return 0
         turn = self.turn
-        turn.held = True
         done = 0
         fresh = False
+        sink.came = came
         try:
             while done < burst:
                 room = sink.reserve()
@@ -153,15 +212,14 @@ class Pump(Client):
                         fresh = False
                         sink.flush()
                         turn()
-                        turn.held = True
                         continue
-                    self.pause()
+                    self.rest()
                     break
                 addr, size = room
                 most = burst - done if self.seen_word >= 0 else 1
                 lengths, result = take(self.fd, sink.memory, addr, size, most, header, self.seen)
                 if lengths:
-                    fresh = True
+                    turn.held = fresh = True
                     done += len(lengths)
                     if result > 0 and header != self.seen:
                         self.turn_header(sink, addr, lengths)
@@ -173,11 +231,29 @@ class Pump(Client):
                     break
         finally:
             self.read_frames += done
+            if came & POLLED:
+                self.polled_frames += done
             sink.flush()
-            turn()
+            if done:
+                turn()
             self.left_at = turn.left_at = perf_counter()
         self.alone = done == burst == 1
+        if self.reading:
+            self.go_on(done)
         return done
+
+    def go_on(self, done: int) -> None:  # hot
+        """By poll or by interrupt, behind a read of so many frames."""
+        if done >= ASK_AGAIN:
+            self.empty = 0
+            self.poll_soon()
+        elif self.polling:
+            self.empty = 0 if done else self.empty + 1
+            if self.empty < EMPTY:
+                self.poll_soon()
+            else:
+                self.polling = False
+                self.watch(True)
 
     def turn_header(self, sink: Sink, addr: int, lengths: list[int]) -> None:
         """Frames from `addr` on, of which the last has another header than the one seen."""

@@ -40,6 +40,12 @@ GSO_TCPV6: Final = 2 << GSO_TYPE_SHIFT
 GSO_TYPE_MASK: Final = 0xFF00
 
 
+WIRE: Final = 1
+"""It came in at a device: in `Chain.came`."""
+POLLED: Final = 2
+"""It was asked for when nobody had said that it was there, as a ring is polled whose interrupt is off."""
+
+
 def own(word: int, addr: int, length: int) -> Frame:
     """A frame that lies in one run of the handling domain's own pages."""
     return (word, length, ((addr, length, DOMID_SELF, 0),))
@@ -48,17 +54,20 @@ def own(word: int, addr: int, length: int) -> Frame:
 class Chain:
     """A burst of frames and the memory their addresses count in. The receiver may read it until it returns."""
 
-    __slots__ = ("bring", "bytes", "frames", "memory")
+    __slots__ = ("bring", "bytes", "came", "frames", "memory")
 
     def __init__(
         self,
         memory: memoryview,
         frames: Iterable[Frame] = (),
         bring: Bring | None = None,
+        came: int = 0,
     ) -> None:
+        """`came`: how it got into the machine, WIRE and POLLED or neither."""
         self.memory = memory
         self.frames: Frames = frames if isinstance(frames, Frames) else Frames(frames)
         self.bring = bring
+        self.came = came
         self.bytes = -1
 
     def size(self) -> int:  # hot
@@ -72,11 +81,11 @@ class Chain:
 
     def part(self, frames: Iterable[Frame]) -> Chain:
         """A chain of some of these frames."""
-        return Chain(self.memory, frames, self.bring)
+        return Chain(self.memory, frames, self.bring, self.came)
 
     def fetched(self) -> Chain:
         """The same with all bytes in memory, less the frames that cannot be had."""
-        return self if self.bring is None else Chain(self.memory, self.bring(self.frames))
+        return self if self.bring is None else Chain(self.memory, self.bring(self.frames), None, self.came)
 
     def views(self, frame: Frame) -> list[memoryview]:
         """The frame's bytes as views, in order; valid as long as the chain is lent."""

@@ -52,6 +52,10 @@ class Client(ABC):
     def link_ready(self) -> None:
         """The link, once without room, has it again."""
 
+    def backlog(self) -> int:
+        """Packets that wait in it because rx was faster than who is behind it."""
+        return 0
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Link(ABC):
@@ -97,6 +101,8 @@ class Sink(ABC):
 
     memory: memoryview
     """What addresses count in."""
+    came: int = 0
+    """How what is put in now came: `Chain.came`, for who makes a chain of it."""
 
     @abstractmethod
     def reserve(self) -> tuple[int, int] | None:

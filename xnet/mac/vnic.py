@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from xnet.frame import Chain, Client
+from xnet.frame.chain import POLLED
+from xnet.mac.lanes import Lanes, Row
 from xnet.mac.stage import Guard, Stage
 from xnet.mac.vswitch import Port, Switch
 
@@ -48,6 +51,7 @@ class Vnic(Port):
         """What frames pass on their way to `send`; None: nothing."""
         self.into: Stage | None = None
         """What frames pass on their way to `deliver`; None: nothing."""
+        self._lanes = Lanes()
         self._client: Client | None = None
         self._attached: Client | None = None
         self._switch = switch
@@ -58,6 +62,7 @@ class Vnic(Port):
         """Frames away from the guest; once closed, nowhere."""
         if not self._open:
             return
+        chain.came &= POLLED  # whatever it was before: from here on it is a client's
         if self.guard is not None:
             chain = self.guard.passed(chain)
             if not chain.frames:
@@ -76,9 +81,22 @@ class Vnic(Port):
         """Count frames away from the guest, and their bytes: the switch took them."""
         self.opackets += frames
         self.obytes += size
+        self._lanes.sent(frames, size)
+
+    def sent_group(self, frames: int, size: int) -> None:
+        """So many of those were for a group."""
+        self._lanes.sent_group(frames, size)
+
+    def group(self, frames: int, size: int) -> None:
+        """So many of the chain that comes next are for a group."""
+        self._lanes.group(frames, size)
 
     def rx(self, chain: Chain) -> None:  # hot: 0.05 us a frame
         """Frames toward the guest: the switch delivers here."""
+        if self._client is None:
+            self._lanes.forget()
+        else:
+            self._lanes.take(chain)
         if self.guard is not None:
             self.guard.learn(chain)
         if self.into is None:
@@ -101,12 +119,22 @@ class Vnic(Port):
         return ROOM
 
     def client_ready(self) -> None:
-        """Nobody waited: a switch does not ask its receivers for room."""
+        """Only a wire that is this vnic's alone has waited."""
+        self._switch.port_ready(self)
+
+    def backlog(self) -> int:
+        """Packets that wait behind it."""
+        return 0 if self._client is None else self._client.backlog()
+
+    def alone(self, alone: bool) -> None:
+        """Whether the wire is its own."""
+        self._lanes.alone(alone)
 
     def attach(self, client: Client | None) -> None:
         """Plug the guest's end in, or out with None."""
         self._attached = client
         self._client = client if self.up else None
+        self.client_ready()
 
     def carrier(self, on: bool) -> None:
         """The link state: down, frames for the client are for nobody."""
@@ -132,6 +160,11 @@ class Vnic(Port):
         if self._open:
             self._open = False
             self._switch.remove(self)
+
+    def lanes(self, caps: Mapping[str, int] | None = None) -> dict[str, list[Row]]:
+        """What dlstat shows lane by lane. `caps`: what they count, ``rxsdrops txsdrops blkcnt ublkcnt``."""
+        found = caps or {}
+        return self._lanes.rows(*(found.get(name, 0) for name in ("rxsdrops", "txsdrops", "blkcnt", "ublkcnt")))
 
     def statistics(self) -> dict[str, int]:
         """Counters since the vnic was made."""

@@ -50,8 +50,24 @@ class Port(Link):
         """Count frames that were its to send."""
 
     @abstractmethod
+    def sent_group(self, frames: int, size: int) -> None:
+        """So many of those were for a group."""
+
+    @abstractmethod
+    def group(self, frames: int, size: int) -> None:
+        """So many of the chain that comes next are for a group."""
+
+    @abstractmethod
     def rx(self, chain: Chain) -> None:
         """Frames toward the guest."""
+
+    @abstractmethod
+    def backlog(self) -> int:
+        """Packets that wait behind it."""
+
+    @abstractmethod
+    def alone(self, alone: bool) -> None:
+        """Whether the wire is its own, from now on."""
 
 
 Lanes = dict[Port, list[Frame]]
@@ -97,13 +113,32 @@ class Switch(Client):
             raise MacError(what + tagged, "MAC address is already in use", f" by {other.name}")
         self._table[mac, vid] = port
         self.ports.append(port)
-        self.changed()
+        self._settle()
 
     def remove(self, port: Port) -> None:
         """Take a port out of the table."""
         self.ports.remove(port)
         del self._table[port.mac, port.vid]
+        port.alone(False)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Others are there than before: tell whose the wire is, and it, whether there is reason to wait."""
+        alone = len(self.ports) == 1 and self.uplink is not None
+        for port in self.ports:
+            port.alone(alone)
+        if self.uplink is not None:
+            self.uplink.client_ready()
         self.changed()
+
+    def port_ready(self, port: Port) -> None:
+        """A port's client has nothing waiting, or less: the wire may wait for that if it is the port's own."""
+        if self.uplink is not None and len(self.ports) == 1:
+            self.uplink.client_ready()
+
+    def backlog(self) -> int:
+        """To the uplink: who has it alone may keep it waiting. Who shares it may not: its backlog is its own loss."""
+        return self.ports[0].backlog() if len(self.ports) == 1 else 0
 
     def connect(self, uplink: Link | None) -> None:
         """Plug the wire in, or out with None."""
@@ -112,6 +147,7 @@ class Switch(Client):
         self.uplink = uplink
         if uplink is not None:
             uplink.attach(self)
+        self._settle()
 
     # --- from a vnic
 
@@ -119,8 +155,13 @@ class Switch(Client):
         """Frames from a port. The first piece of each holds the Ethernet header, as netif demands of a first slot."""
         to = chain.frames.destination(chain.memory, self.mtu + ETH_HLEN) or self._destination(sender, chain)
         if to:
-            sender.sent(len(chain.frames), chain.size())
+            count, size = len(chain.frames), chain.size()
+            sender.sent(count, size)
             ports, out = self._from_port(sender, to)
+            if is_multicast(to):
+                sender.sent_group(count, size)
+                for port in ports:
+                    port.group(count, size)
             for port in ports:
                 port.rx(chain)
             if out:
@@ -129,6 +170,7 @@ class Switch(Client):
         lanes: Lanes = {}
         sent: list[Frame] = []
         wire: list[Frame] = []
+        groups: list[int] = []
         for frame in chain.frames:
             to, ethertype = self._header(chain, frame)
             cause = self._objection(sender, chain, frame, ethertype)
@@ -137,11 +179,17 @@ class Switch(Client):
                 continue
             sent.append(frame)
             ports, out = self._from_port(sender, to)
+            if is_multicast(to):
+                groups.append(frame[1])
+                for port in ports:
+                    port.group(1, frame[1])
             for port in ports:
                 lanes.setdefault(port, []).append(frame)
             if out:
                 wire.append(frame)
         sender.sent(len(sent), sum([length for _, length, _ in sent]))
+        if groups:
+            sender.sent_group(len(groups), sum(groups))
         self._deliver(chain, lanes, len(chain.frames))
         if wire:
             self._to_wire(sender, chain if len(wire) == len(chain.frames) else chain.part(wire))
@@ -205,9 +253,13 @@ class Switch(Client):
     def rx(self, chain: Chain) -> None:  # hot: 0.5 us a frame
         """Frames from the wire."""
         memory, counters, whole = chain.memory, self.counters, len(chain.frames)
+        counters["ipackets"] += whole
+        common = chain.frames.destination(memory, self.mtu + ETH_HLEN)
+        if common:
+            self._from_wire_at_once(common, chain)
+            return
         lanes: Lanes = {}
         seen: dict[tuple[bytes, int], list[list[Frame]]] = {}
-        counters["ipackets"] += whole
         for frame in chain.frames:
             addr, size, _, _ = frame[2][0]
             if size < ETH_HLEN:
@@ -224,7 +276,21 @@ class Switch(Client):
                 counters["unknown"] += 1
             for lane in receivers:
                 lane.append(frame)
+            if is_multicast(to):
+                for port in self._from_wire(to, vid):
+                    port.group(1, frame[1])
         self._deliver(chain, lanes, whole)
+
+    def _from_wire_at_once(self, to: bytes, chain: Chain) -> None:  # hot
+        """All frames are for the same, and none has a tag."""
+        ports = self._from_wire(to, 0)
+        if not ports:
+            self.counters["unknown"] += len(chain.frames)
+        elif is_multicast(to):
+            for port in ports:
+                port.group(len(chain.frames), chain.size())
+        for port in ports:
+            port.rx(chain)
 
     def _vid(self, chain: Chain, frame: Frame) -> int:
         """The VLAN of a tagged frame; 0 for a mere priority, and for an untagged port that has the link alone."""

@@ -20,6 +20,7 @@ from xnet.abi.xen import PAGE_SIZE
 from xnet.abi.xen.netif import RX_SLOT_SIZE, XEN_NETIF_NR_SLOTS_MIN, XEN_NETIF_RSP_ERROR, XEN_NETIF_RSP_OKAY
 from xnet.frame import Chain, Client, Frame, Frames, Link, head, own
 from xnet.frame.arena import Arena
+from xnet.frame.chain import POLLED
 from xnet.frame.clock import Clock
 from xnet.frame.offload import Accepts, fit
 from xnet.hv.api import Xen
@@ -35,6 +36,7 @@ TX_BURST: Final = 64
 """Packets taken off a tx ring in one go."""
 WAITING_BYTES: Final = 128 * PAGE_SIZE
 """Bytes kept for a guest that posts no buffers; Linux's netback keeps as many."""
+SEGMENT: Final = 1514
 WAITING_ROOM: Final = WAITING_BYTES // PAGE_SIZE
 MOST_SLOTS: Final = XEN_NETIF_NR_SLOTS_MIN + 3
 """Of a frame: its pages, some of them short for headroom, and three extras."""
@@ -95,11 +97,13 @@ class BackQueue(Client):
     def on_tx(self) -> None:  # hot
         """The frontend pushed tx requests."""
         ring = self.tx_ring
+        came = 0  # the first by its event; what is there when that is done has been asked for
         while data := ring.next_requests():
             if not self.link.room():
                 return  # the link says when it has room: link_ready
-            if not self.tx_burst(data):
+            if not self.tx_burst(data, came):
                 return  # out of credit: its timer goes on
+            came = POLLED
 
     def on_both(self) -> None:
         """One event channel for both rings: either may have news."""
@@ -110,9 +114,9 @@ class BackQueue(Client):
         """The link, once without room, has it again."""
         guarded(self.on_tx, self.fail)()
 
-    def tx_burst(self, data: bytes) -> bool:  # hot
-        """Take up to TX_BURST whole packets off these slots, as many as the staging memory holds; False when there is
-        no credit."""
+    def tx_burst(self, data: bytes, came: int) -> bool:  # hot
+        """Take up to TX_BURST whole packets off these slots, as many as the staging memory holds, that `came` so; False
+        when there is no credit."""
         fetcher = self.fetcher
         if self.credit is not None:
             data = self.credit.afford(data, TX_BURST)
@@ -127,6 +131,7 @@ class BackQueue(Client):
             fetcher.fetch(packets, chain.frames)
             if [packet for packet in packets if needs_repair(packet.word)]:
                 chain = repaired(chain, self.arena, self.counters)
+        chain.came = came
         self.tx_ring.consume(slots)
         if self.credit is not None:
             self.credit.charge(slots)
@@ -195,6 +200,10 @@ class BackQueue(Client):
             return 0
         self.patience.starve(self.counters.rx_packets)
         return WAITING_ROOM if self.patience.overdue else 0
+
+    def backlog(self) -> int:
+        """Frames that wait, a long one for each segment it may become."""
+        return max(len(self.waiting), -(-self.waiting_bytes // SEGMENT)) if self.waiting else 0
 
     def rx(self, chain: Chain) -> None:  # hot
         """Frames toward the guest."""

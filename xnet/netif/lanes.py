@@ -99,6 +99,10 @@ class Entry(Client):
         """What the fullest queue takes: nobody knows yet whose the frames are."""
         return min((client.room() for client in self.queues()), default=0)
 
+    def backlog(self) -> int:
+        """The fullest queue's."""
+        return max((client.backlog() for client in self.queues()), default=0)
+
     def link_ready(self) -> None:
         """The link has room again."""
         for client in self.queues():

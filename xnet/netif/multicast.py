@@ -110,6 +110,10 @@ class MulticastFilter(Client):
         """The guest's."""
         return self.client.room()
 
+    def backlog(self) -> int:
+        """The guest's."""
+        return self.client.backlog()
+
     def link_ready(self) -> None:
         """For the guest's queue."""
         self.client.link_ready()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xnet.engine.datalinks.model import CLIENTS, Datalink
 from xnet.engine.datalinks.properties import describe_properties
 from xnet.engine.datalinks.zones import ZONE
+from xnet.engine.edge import TapLink
 from xnet.mac import format_mac
 from xnet.mac.protect import COUNTERS, Protection
 
@@ -94,17 +95,12 @@ def statistics(link: Datalink) -> dict[str, int]:
 
 
 def lanes(link: Datalink) -> dict[str, list[dict[str, Any]]]:
-    """What dlstat shows lane by lane. A client has one made in software each way; this engine's receive side has no
-    poll of its own to count for it."""
-    if link.vnic is None:
-        return {"rx": [], "tx": []}
-    counters = link.vnic.statistics()
-    drops = link.resources.statistics() if link.resources is not None else {}
-    rx = {"id": "sw", "index": None, "ipkts": counters["ipackets"], "rbytes": counters["rbytes"]}
-    rx |= dict.fromkeys(("intrs", "polls", "ch10", "ch10_50", "ch50")) | {"sdrops": drops.get("rxsdrops", 0)}
-    tx = {"id": "sw", "index": None, "opkts": counters["opackets"], "obytes": counters["obytes"]}
-    tx |= {"blkcnt": drops.get("blkcnt", 0), "ublkcnt": drops.get("ublkcnt", 0), "sdrops": drops.get("txsdrops", 0)}
-    return {"rx": [rx], "tx": [tx]}
+    """What dlstat shows lane by lane: a client's, or the rings of a wire."""
+    if link.vnic is not None:
+        return link.vnic.lanes(link.resources.statistics() if link.resources is not None else None)
+    if isinstance(link.uplink, TapLink):
+        return link.uplink.lanes()
+    return {"rx": [], "tx": []}
 
 
 def misc(link: Datalink) -> dict[str, int]:
