@@ -54,6 +54,7 @@ HOT = {
         "xnet/engine/pump.py",
         "xnet/engine/turn.py",
         "xnet/mac/lanes.py",
+        "xnet/mac/port.py",
         "xnet/mac/stage.py",
         "xnet/mac/vnic.py",
         "xnet/mac/vswitch.py",

@@ -79,6 +79,8 @@ class PacketLink(TapLink):
         self.promiscuous = promiscuous
         self.tell = ground.tell
         self.switch: Switch | None = None
+        self.alone = False
+        """A client that is no switch has it."""
 
     def attach(self, client: Client | None) -> None:
         """Plug the client in and read for it, or out."""
@@ -87,14 +89,16 @@ class PacketLink(TapLink):
         self.switch = client if isinstance(client, Switch) else None
         if self.switch is not None:
             self.switch.changed = self.hear
+        self.alone = client is not None and self.switch is None
         self.hear()
-        self.sock.promiscuous(self.promiscuous or (client is not None and self.switch is None))
         super().attach(client)
 
     def hear(self) -> None:
-        """Other vnics are there than before."""
+        """Other vnics are there than before, or want to hear more."""
+        every = self.alone or (self.switch is not None and self.switch.promiscuous())
+        self.sock.promiscuous(self.promiscuous or every)
         try:
-            self.sock.hear([port.mac for port in self.switch.ports] if self.switch is not None else [])
+            self.sock.hear(self.switch.addresses() if self.switch is not None else [])
         except HostError as error:
             self.tell(f"{error}: not heard; write promiscuous = true in its [[link]]")
 

@@ -19,8 +19,9 @@ guests on one host exchange large frames, unsegmented and unsummed, as far as th
 
 from xnet.mac.address import MacError, format_mac, is_legal_name, random_mac, vnic_name
 from xnet.mac.link import Etherstub, LowerLink
+from xnet.mac.port import Port
 from xnet.mac.vnic import Vnic
-from xnet.mac.vswitch import Port, Switch
+from xnet.mac.vswitch import Switch
 
 __all__ = [
     "Etherstub",

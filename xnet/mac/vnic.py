@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from xnet.frame import Chain, Client
 from xnet.frame.chain import POLLED
 from xnet.mac.lanes import Lanes, Row
+from xnet.mac.port import Port
 from xnet.mac.stage import Guard, Stage
-from xnet.mac.vswitch import Port, Switch
+from xnet.mac.vswitch import Switch
 
 ROOM: Final = 1 << 16
 """Frames a vnic always takes: a switch port accepts, and its receivers drop by name."""
@@ -36,11 +37,14 @@ class Vnic(Port):
         """`vid` 1 to 4094, or 0 for untagged; `mtu` at most the link's, which is the default. MacError."""
         self.name = name
         self.mac = bytes(mac)
+        self.macs = (self.mac,)
         self.vid = vid
         self.mtu = switch.mtu if mtu is None else mtu
         self.heads_only = True
         self.all_multicast = all_multicast
         self.joined: set[bytes] = set()
+        self.filtered = True
+        self.promiscuous = False
         self.ipackets = self.rbytes = self.opackets = self.obytes = 0
         self.counters = dict.fromkeys(("oerrors", "txerrors", "no_client"), 0)
         self.up = True
@@ -134,6 +138,7 @@ class Vnic(Port):
         """Plug the guest's end in, or out with None."""
         self._attached = client
         self._client = client if self.up else None
+        self._listen()
         self.client_ready()
 
     def carrier(self, on: bool) -> None:
@@ -145,14 +150,34 @@ class Vnic(Port):
         """The groups the guest is in: the switch delivers no others. None: it is in all of them."""
         self.all_multicast = groups is None
         self.joined = set(groups or ())
+        self._switch.regroup()
+        self._listen()
 
     def join(self, group: bytes) -> None:
         """Take a multicast group's frames; needed only without `all_multicast`."""
         self.joined.add(bytes(group))
+        self._switch.regroup()
 
     def leave(self, group: bytes) -> None:
         """Take them no longer; nothing happens when it was not joined."""
         self.joined.discard(bytes(group))
+        self._switch.regroup()
+
+    def filter(self, on: bool) -> None:
+        """Link property ``promisc-filtered``: off, a client that wants all groups gets all frames, whosever."""
+        self.filtered = on
+        self._listen()
+
+    def _listen(self) -> None:
+        """Whether it is promiscuous may have changed."""
+        promiscuous = self._client is not None and self.all_multicast and not self.filtered
+        if promiscuous != self.promiscuous:
+            self.promiscuous = promiscuous
+            self._switch.listens()
+
+    def give(self, others: Iterable[bytes]) -> None:
+        """Link property ``secondary-macs``: these addresses besides its own. MacError."""
+        self._switch.give(self, others)
 
     def close(self) -> None:
         """Leave the switch; the address is free again."""

@@ -5,25 +5,26 @@ frame from a vnic S    goes to
 =====================  =========================================================================
 S is alone             the wire, unseen
 unicast in the table   that vnic, S itself included; never the wire
-group                  every member but S, then one copy to the wire
+group                  every member of its VLAN but S, then one copy to the wire
 other unicast          the wire only
 =====================  =========================================================================
 
-From the wire: to the vnic or the members of the frame's VID; to whoever is alone; else dropped and counted. A burst
-is split once: each receiver gets one chain with its frames in order, and the very chain that came when it gets all.
+From the wire: to the vnic or the members of the frame's VID; to whoever is alone; else dropped and counted. A port
+that is promiscuous gets all of it besides. A burst is split once: each receiver gets one chain with its frames in
+order, and the very chain that came when it gets all.
 Source: illumos, mac_tx and mac_rx (2009).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final
 
 from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, Piece, head, is_multicast, own, wire_length
-from xnet.frame.ether import BROADCAST, ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
+from xnet.frame.ether import ETH_P_8021Q, VLAN_HLEN, mac_text, plain_segment
 from xnet.mac.address import MacError
+from xnet.mac.port import NOBODY, Groups, Port
 
 ETHERNET: Final = Struct(">6s6xH").unpack_from  # destination type
 RUNT: Final = (b"", ETH_P_8021Q)  # what is too short to be read is looked at closely
@@ -33,41 +34,6 @@ VID_MASK: Final = 0x0FFF
 VID_MAX: Final = 4094
 
 ROOM: Final = 1 << 16
-
-
-class Port(Link):
-    """What the switch knows of a vnic."""
-
-    name: str
-    mac: bytes
-    vid: int
-    all_multicast: bool
-    joined: set[bytes]
-    counters: dict[str, int]
-
-    @abstractmethod
-    def sent(self, frames: int, size: int) -> None:
-        """Count frames that were its to send."""
-
-    @abstractmethod
-    def sent_group(self, frames: int, size: int) -> None:
-        """So many of those were for a group."""
-
-    @abstractmethod
-    def group(self, frames: int, size: int) -> None:
-        """So many of the chain that comes next are for a group."""
-
-    @abstractmethod
-    def rx(self, chain: Chain) -> None:
-        """Frames toward the guest."""
-
-    @abstractmethod
-    def backlog(self) -> int:
-        """Packets that wait behind it."""
-
-    @abstractmethod
-    def alone(self, alone: bool) -> None:
-        """Whether the wire is its own, from now on."""
 
 
 Lanes = dict[Port, list[Frame]]
@@ -92,38 +58,86 @@ class Switch(Client):
         """Called when a port came or went."""
         self.reserved = reserved
         self._table: dict[tuple[bytes, int], Port] = {}
+        self._groups: Groups | None = None
+        """Not known when it is to be worked out anew."""
 
     # --- who is plugged in
 
     def add(self, port: Port) -> None:
         """Put a port into the table. MacError names what is wrong, and who has the address already."""
-        mac, vid = port.mac, port.vid
-        what = f"{port.name} over {self.name}: {mac_text(mac)}"
-        if len(mac) != 6 or is_multicast(mac) or not any(mac):
-            raise MacError(what, "invalid MAC address")
+        vid = port.vid
+        what = f"{port.name} over {self.name}: {mac_text(port.mac)}"
         if not 0 <= vid <= VID_MAX:
             raise MacError(what, f"invalid VLAN identifier '{vid}'")
         if port.mtu > self.mtu:
             raise MacError(what, f"mtu {port.mtu} is more than the link's {self.mtu}")
-        if mac == self.reserved and not vid:
-            raise MacError(what, "MAC address reserved for use by underlying data-link")
-        other = self._table.get((mac, vid))
-        if other is not None:
-            tagged = f" in VLAN {vid}" if vid else ""
-            raise MacError(what + tagged, "MAC address is already in use", f" by {other.name}")
-        self._table[mac, vid] = port
+        for mac in port.macs:
+            self._check(port, mac)
+        for mac in port.macs:
+            self._table[mac, vid] = port
         self.ports.append(port)
         self._settle()
+
+    def _check(self, port: Port, mac: bytes) -> None:
+        """An address for a port. MacError."""
+        what = f"{port.name} over {self.name}: {mac_text(mac)}"
+        if len(mac) != 6 or is_multicast(mac) or not any(mac):
+            raise MacError(what, "invalid MAC address")
+        if mac == self.reserved and not port.vid:
+            raise MacError(what, "MAC address reserved for use by underlying data-link")
+        other = self._table.get((mac, port.vid))
+        if other is not None and other is not port:
+            tagged = f" in VLAN {port.vid}" if port.vid else ""
+            raise MacError(what + tagged, "MAC address is already in use", f" by {other.name}")
 
     def remove(self, port: Port) -> None:
         """Take a port out of the table."""
         self.ports.remove(port)
-        del self._table[port.mac, port.vid]
+        for mac in port.macs:
+            del self._table[mac, port.vid]
         port.alone(False)
         self._settle()
 
+    def give(self, port: Port, others: Iterable[bytes]) -> None:
+        """These addresses besides its first are the port's. MacError, and nothing has changed."""
+        macs = tuple(dict.fromkeys((port.mac, *others)))
+        for mac in macs:
+            self._check(port, mac)
+        for mac in port.macs:
+            del self._table[mac, port.vid]
+        for mac in macs:
+            self._table[mac, port.vid] = port
+        port.macs = macs
+        self.changed()
+
+    def has(self, mac: bytes, vid: int) -> bool:
+        """It is a port's address in that VLAN."""
+        return (mac, vid) in self._table
+
+    def table(self) -> list[tuple[bytes, int]]:
+        """What is in it: every address of a port, with its VID."""
+        return list(self._table)
+
+    def addresses(self) -> list[bytes]:
+        """Of all ports, each once."""
+        return list(dict.fromkeys(mac for mac, _ in self._table))
+
+    def promiscuous(self) -> bool:
+        """Somebody wants to hear all there is."""
+        return any(port.promiscuous for port in self.ports)
+
+    def regroup(self) -> None:
+        """A port hears other groups than before."""
+        self._groups = None
+
+    def listens(self) -> None:
+        """A port hears all, or no more."""
+        self._groups = None
+        self.changed()
+
     def _settle(self) -> None:
         """Others are there than before: tell whose the wire is, and it, whether there is reason to wait."""
+        self._groups = None
         alone = len(self.ports) == 1 and self.uplink is not None
         for port in self.ports:
             port.alone(alone)
@@ -227,10 +241,13 @@ class Switch(Client):
         """Who gets a frame for `to`, and whether the wire does."""
         if len(self.ports) == 1:
             return [], True
+        groups = self._who()
         if is_multicast(to):
-            return self._members(to, sender.vid, sender), True
-        port = self._table.get((to, sender.vid))
-        return ([], True) if port is None else ([port], False)
+            out, ports = True, [port for port in groups.members(to, sender.vid) if port is not sender]
+        else:
+            port = self._table.get((to, sender.vid))
+            out, ports = (True, NOBODY) if port is None else (False, [port])
+        return (groups.and_promiscuous(ports, sender) if groups.promiscuous else ports), out
 
     def _objection(self, sender: Port, chain: Chain, frame: Frame, ethertype: int) -> str:
         """The counter of why this frame may not be sent, or nothing."""
@@ -301,23 +318,25 @@ class Switch(Client):
         return tci & VID_MASK
 
     def _from_wire(self, to: bytes, vid: int) -> list[Port]:
+        """Who gets a frame for `to`."""
+        groups = self._who()
         if len(self.ports) == 1:
-            return [port for port in self.ports if port.vid == vid]
-        if is_multicast(to):
-            return self._members(to, vid, None)
-        port = self._table.get((to, vid))
-        return [] if port is None else [port]
+            ports = groups.all.get(vid, NOBODY)
+        elif is_multicast(to):
+            ports = groups.members(to, vid)
+        else:
+            port = self._table.get((to, vid))
+            ports = NOBODY if port is None else [port]
+        return groups.and_promiscuous(ports, None) if groups.promiscuous else ports
 
     # --- both
 
-    def _members(self, group: bytes, vid: int, sender: Port | None) -> list[Port]:
-        return [
-            port
-            for port in self.ports
-            if port.vid == vid
-            and port is not sender
-            and (port.all_multicast or group == BROADCAST or group in port.joined)
-        ]
+    def _who(self) -> Groups:  # hot
+        """Who hears what."""
+        groups = self._groups
+        if groups is None:
+            groups = self._groups = Groups(self.ports)
+        return groups
 
     @staticmethod
     def _deliver(chain: Chain, lanes: Lanes, whole: int) -> None:
