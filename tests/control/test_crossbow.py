@@ -59,7 +59,7 @@ def test_bridge_names_the_lower_link_where_the_script_is_xvms(script: str) -> No
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('[[vnic]]\nname = "v0"\nover = "stub1"\n', 'vnic[0].over: there is no link or etherstub "stub1"'),
+        ('[[vnic]]\nname = "v0"\nover = "stub1"\n', 'vnic[0].over: there is no link, aggregation or etherstub "stub1"'),
         ('[[vnic]]\nname = "net0"\nover = "stub0"\n', '"net0" is used twice'),
         ('[[vnic]]\nname = "v0"\nover = "stub0"\nip = "10.0.0.1/24"\n', "vnic[0].ip: addresses are for an interface"),
         ('[[vnic]]\nname = "v0"\nover = "stub0"\nvid = 4095\n', "vnic[0].vid: 4095 is out of range"),
@@ -68,8 +68,12 @@ def test_bridge_names_the_lower_link_where_the_script_is_xvms(script: str) -> No
             'vnic[0].properties: "mut" is no property; did you mean "mtu"?',
         ),
         ('[[vlan]]\nname = "v0"\nover = "net0"\n', "vlan[0].vid: a VLAN has one"),
-        ('[[aggr]]\nname = "aggr0"\nlinks = "net0"\n', "aggr[0]: not supported yet: take it out"),
-        ('[[linkbridge]]\nname = "lan"\nlinks = "net0"\n', "linkbridge[0]: not supported yet: take it out"),
+        ('[[aggr]]\nname = "aggr0"\n', "aggr[0]: links is missing"),
+        ('[[aggr]]\nname = "aggr0"\nlinks = "stub0"\n', 'aggr[0].links: there is no link "stub0"'),
+        ('[[aggr]]\nname = "aggr0"\nlinks = "net0"\npolicy = "L5"\n', 'aggr[0].policy: "L5" is no policy'),
+        ('[[aggr]]\nname = "aggr0"\nlinks = "net0"\nmode = "lacp"\n', "aggr[0].mode:"),
+        ('[[linkbridge]]\nname = "lan"\nlinks = "net9"\n', 'there is no link, aggregation or etherstub "net9"'),
+        ('[[linkbridge]]\nname = "lan0"\n', 'linkbridge[0].name: "lan0" is no bridge'),
         ('[[flow]]\nname = "f"\nlink = "net0"\n', "flow[0]: says of no frame that it is its"),
         ('[[flow]]\nname = "f"\nlink = "a/1"\ntransport = "tcp"\n' + vif('{ link = "net0" }'), "no link, vnic or vif"),
         (vif('{ link = "net0", vlan = 1, vlanid = 1 }'), "vif[0].vlanid: is the same as vlan"),

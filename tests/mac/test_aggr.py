@@ -68,10 +68,11 @@ def test_each_stream_is_whole_and_in_order_on_one_port(order: list[int], wires: 
         assert sum(mine == [frame for frame in sent if frame in mine] for sent in trunk.sent()) == 1
 
 
-def test_many_streams_are_spread() -> None:
-    trunk = Trunk(3, A)
-    trunk.vnics[0].tx(burst(*streams(300)))
-    assert all(60 < len(sent) < 140 for sent in trunk.sent())
+@pytest.mark.parametrize(("wires", "step"), [(2, 1), (2, 2), (3, 1), (3, 2), (4, 4)])
+def test_many_streams_are_spread(wires: int, step: int) -> None:
+    trunk = Trunk(wires, A)
+    trunk.vnics[0].tx(burst(*streams(300 * step)[::step]))
+    assert all(200 / wires < len(sent) < 400 / wires for sent in trunk.sent())
 
 
 @pytest.mark.parametrize(("policy", "ports"), [(("L2",), 1), (("L3",), 1), (("L4",), 4), (("L2", "L4"), 4)])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from xnet.control.crossbow import read_flow, read_vnic
+from xnet.control.crossbow import read_aggr, read_flow, read_linkbridge, read_vnic
 from xnet.control.crosscheck import Read, check
 from xnet.control.reader import LabError, Table
 from xnet.control.values import (
@@ -76,20 +76,21 @@ def read_lab(top: Table, source: str) -> Read:
     bridges = [(table, read_bridge(table)) for table in top.tables("bridge")]
     stubs = [(table, read_etherstub(table)) for table in top.tables("etherstub")]
     links = [(table, read_link(table)) for table in top.tables("link")]
-    for table in top.tables("aggr") + top.tables("linkbridge"):
-        table.wrong("", "not supported yet: take it out")
-        table.asked += table.data
+    aggrs = [(table, read_aggr(table)) for table in top.tables("aggr")]
+    linkbridges = [(table, read_linkbridge(table)) for table in top.tables("linkbridge")]
     vnics = [(table, read_vnic(table, vlan=False)) for table in top.tables("vnic")]
     vnics += [(table, read_vnic(table, vlan=True)) for table in top.tables("vlan")]
     flows = [(table, read_flow(table)) for table in top.tables("flow")]
     loop = machine.get("loop", one_of("auto", "asyncio", "uvloop"), "auto")
     netns = dom0.get("netns", one_of("private", "host"), "private")
-    read = Read(top, bridges, stubs, links, vnics, flows)
+    read = Read(top, bridges, stubs, links, aggrs, linkbridges, vnics, flows)
     read.lab = Lab(
         name=read_name(lab, source),
         bridges=tuple(spec for _, spec in bridges),
         etherstubs=tuple(spec for _, spec in stubs),
         links=tuple(spec for _, spec in links),
+        aggrs=tuple(spec for _, spec in aggrs),
+        linkbridges=tuple(spec for _, spec in linkbridges),
         vnics=tuple(spec for _, spec in vnics),
         flows=tuple(spec for _, spec in flows),
         memory=machine.get("memory", size, 0),

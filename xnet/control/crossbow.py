@@ -1,4 +1,4 @@
-"""Crossbow's tables of a lab file: ``[[vnic]] [[vlan]] [[flow]]``, and a vnic's properties.
+"""Crossbow's tables of a lab file: ``[[aggr]] [[linkbridge]] [[vnic]] [[vlan]] [[flow]]``, and a vnic's properties.
 
 Names and keys are checked here, values of properties by who sets them (`engine.datalinks`), in dladm's words.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xnet.control.reader import Table, nearest
-from xnet.control.values import addresses, device_name, kind, listed, mac, text, texts, vlan_number
+from xnet.control.values import addresses, device_name, kind, listed, mac, one_of, text, texts, vlan_number
+from xnet.engine.datalinks.bundles import BRIDGE_NAME
 from xnet.engine.datalinks.flows import PROPERTIES as FLOW_PROPERTIES
 from xnet.engine.datalinks.properties import PROPERTIES
-from xnet.engine.lab import FlowSpec, VnicSpec
+from xnet.engine.lab import AggrSpec, FlowSpec, LinkBridgeSpec, VnicSpec
+from xnet.mac.aggr import MODES, parse_policy
 from xnet.mac.flow import ATTRIBUTES
 
 Properties = dict[str, tuple[str, ...]]
@@ -66,6 +68,32 @@ def read_vnic(table: Table, *, vlan: bool) -> VnicSpec:
     if found.ip and not found.zone:
         table.wrong("ip", 'addresses are for an interface: say whose it is, zone = "dom0"')
     return found
+
+
+def read_aggr(table: Table) -> AggrSpec:
+    """``[[aggr]]``: name, links, policy, mode."""
+    return AggrSpec(
+        name=table.need("name", device_name, ""),
+        links=table.need("links", texts, ()),
+        policy=table.get("policy", policy, "L4"),
+        mode=table.get("mode", one_of(*MODES), "trunk"),
+    )
+
+
+def policy(value: object) -> str:
+    """``"L4"``, ``"L2,L3"``."""
+    try:
+        return ",".join(parse_policy(text(value)))
+    except ValueError:
+        raise ValueError(f'"{value}" is no policy: write "L2", "L3", "L4" or several with commas') from None
+
+
+def read_linkbridge(table: Table) -> LinkBridgeSpec:
+    """``[[linkbridge]]``: name, links."""
+    name = table.need("name", device_name, "")
+    if name and not BRIDGE_NAME.fullmatch(name):
+        table.wrong("name", f'"{name}" is no bridge\'s name: letters, digits and _, with a letter first and last')
+    return LinkBridgeSpec(name, table.get("links", texts, ()))
 
 
 def read_flow(table: Table) -> FlowSpec:

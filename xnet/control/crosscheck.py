@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from xnet.control.reader import Table, nearest
 from xnet.control.values import MIB
 from xnet.engine.lab import (
+    AggrSpec,
     BridgeSpec,
     DomainSpec,
     EtherstubSpec,
     FlowSpec,
     Lab,
+    LinkBridgeSpec,
     LinkSpec,
     VifSpec,
     VnicSpec,
@@ -32,6 +34,8 @@ class Read:
     bridges: list[tuple[Table, BridgeSpec]]
     etherstubs: list[tuple[Table, EtherstubSpec]]
     links: list[tuple[Table, LinkSpec]]
+    aggrs: list[tuple[Table, AggrSpec]] = field(default_factory=list)
+    linkbridges: list[tuple[Table, LinkBridgeSpec]] = field(default_factory=list)
     vnics: list[tuple[Table, VnicSpec]] = field(default_factory=list)
     flows: list[tuple[Table, FlowSpec]] = field(default_factory=list)
     domains: list[tuple[Table, DomainSpec]] = field(default_factory=list)
@@ -55,6 +59,8 @@ def check_names(read: Read) -> None:
     devices = [(table, spec.name) for table, spec in read.bridges]
     devices += [(table, spec.name) for table, spec in read.etherstubs]
     devices += [(table, spec.name) for table, spec in read.links]
+    devices += [(table, spec.name) for table, spec in read.aggrs]
+    devices += [(table, spec.name + "0") for table, spec in read.linkbridges]
     devices += [(table, spec.name) for table, spec in read.vnics]
     devices += [(table, spec.name) for table, spec in read.flows]
     rows: list[tuple[Table, str, Hashable, str]] = [(table, "name", name, name) for table, name in devices]
@@ -83,7 +89,7 @@ def check_cables(read: Read) -> None:
 def check_crossbow(read: Read) -> None:
     """What is over links and on them names those there are."""
     links = {spec.name for _, spec in read.links}
-    lower = links | {spec.name for _, spec in read.etherstubs}
+    lower = links | {spec.name for _, spec in read.aggrs} | {spec.name for _, spec in read.etherstubs}
     vnics = {spec.name for _, spec in read.vnics}
     vifs = {
         f"{domain.name}/{handle}" for _, domain in read.domains for handle, vif in enumerate(domain.vifs) if vif.link
@@ -93,8 +99,14 @@ def check_crossbow(read: Read) -> None:
         if name and name not in among:
             table.wrong(key, f'there is no {what} "{name}"{nearest(name, sorted(among))}')
 
+    for table, aggr in read.aggrs:
+        for name in aggr.links:
+            known(table, "links", name, links, "link")
+    for table, bridge in read.linkbridges:
+        for name in bridge.links:
+            known(table, "links", name, lower, "link, aggregation or etherstub")
     for table, vnic in read.vnics:
-        known(table, "over", vnic.over, lower, "link or etherstub")
+        known(table, "over", vnic.over, lower, "link, aggregation or etherstub")
     for table, flow in read.flows:
         known(table, "link", flow.link, vnics | vifs | links, "link, vnic or vif (guest/handle)")
 

@@ -75,12 +75,12 @@ def height() -> int:
         return HEIGHT
 
 
-def human_lines(fields: Sequence[Field], rows: Sequence[Row], *, right: bool = False) -> Iterator[str]:
-    """Header and rows; `right`: flush right, as the statistics tools do."""
+def human_lines(fields: Sequence[Field], rows: Sequence[Row], *, right: bool = False, before: int = 0) -> Iterator[str]:
+    """Header and rows, behind so many printed `before`; `right`: flush right, as the statistics tools do."""
     widths = [field.width for field in fields]
     header = line([field.name for field in fields], widths, right)
     every = max(1, height())
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, before):
         if number % every == 0:
             yield header
         cells = [text(field.get(row)) for field in fields]

@@ -44,9 +44,11 @@ DEFAULT_BRIDGE = "xenbr0"
 
 
 def plugs(lab: Lab) -> tuple[dict[str, int], dict[str, int]]:
-    """What a vif can be plugged into, by name: bridges, links (etherstubs are some here), each with its mtu."""
+    """What a vif can be plugged into, by name: bridges, links (etherstubs and aggregations are some here), each with
+    its mtu."""
     stubs, links = ({each.name: each.mtu for each in lab.etherstubs}, {each.name: each.mtu for each in lab.links})
-    return {each.name: each.mtu for each in lab.bridges}, stubs | links
+    aggrs = {each.name: min((links[name] for name in each.links if name in links), default=0) for each in lab.aggrs}
+    return {each.name: each.mtu for each in lab.bridges}, stubs | links | aggrs
 
 
 def default_mac(lab: str, domain: str, index: int) -> str:

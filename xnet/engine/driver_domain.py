@@ -315,7 +315,7 @@ class DriverDomain:
         name = backend.netback.name
         if lower.uplink is None:
             raise HostError(f'{name}: {lower.name} has no wire to give away: write script = "vif-vnic"')
-        if lower.user or self.datalinks.registry.over(lower.name):
+        if lower.user or lower.bridge or self.datalinks.registry.over(lower.name):
             raise HostError(f"{name}: {lower.name}: link busy: a vif that has it to itself shares it with nobody")
         self.datalinks.registry.lend(lower, name)
         backend.link = lower.uplink
@@ -343,6 +343,7 @@ class DriverDomain:
 
     def tick(self) -> None:
         """Once a second."""
+        self.datalinks.bundles.look()
         for backend in self.backends.values():
             backend.netback.tick()
 

@@ -50,6 +50,24 @@ class LinkSpec:
 
 
 @dataclass(slots=True, frozen=True)
+class AggrSpec:
+    """An aggregation of links. `policy`: L2, L3, L4 with commas; `mode`: "trunk" or "dlmp" (see `mac.aggr`)."""
+
+    name: str
+    links: tuple[str, ...]
+    policy: str = "L4"
+    mode: str = "trunk"
+
+
+@dataclass(slots=True, frozen=True)
+class LinkBridgeSpec:
+    """A learning bridge of links, aggregations and etherstubs (see `mac.bridge`)."""
+
+    name: str
+    links: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
 class VnicSpec:
     """A vnic of dom0's over a link, aggregation or etherstub, or (`vlan`: with the link's own address) a VLAN.
 
@@ -145,6 +163,8 @@ class Lab:
     bridges: tuple[BridgeSpec, ...] = ()
     etherstubs: tuple[EtherstubSpec, ...] = ()
     links: tuple[LinkSpec, ...] = ()
+    aggrs: tuple[AggrSpec, ...] = ()
+    linkbridges: tuple[LinkBridgeSpec, ...] = ()
     vnics: tuple[VnicSpec, ...] = ()
     flows: tuple[FlowSpec, ...] = ()
     memory: int = 0

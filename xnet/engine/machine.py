@@ -145,14 +145,14 @@ class Machine:
         lab = self.lab
         for bridge in lab.bridges:
             await self.add_bridge(bridge)
-        zones = Zones(self)
         self.datalinks = Datalinks(
             lab.name,
             self.run_dir,
             is_running=lambda name: self.drivers.is_up(name),
             clock=LoopClock(self.loop),
             arena=self.host.arena,
-            zones=zones,
+            zones=(zones := Zones(self)),
+            tell=self.on_event,
         )
         self.drivers = DriverDomain(
             self.host,

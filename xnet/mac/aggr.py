@@ -29,6 +29,8 @@ POLICIES: Final = ("L2", "L3", "L4")
 MODES: Final = ("trunk", "dlmp")
 ADDRESSES: Final = {ETH_P_IP: (12, 20), ETH_P_IPV6: (8, 40)}
 """Where both are in an IP header, by ethertype."""
+GOLDEN: Final = 0x9E3779B1
+"""2**32 / phi: Knuth's multiplier."""
 COUNTERS: Final = ("ipackets", "rbytes", "opackets", "obytes")
 RARP: Final = bytes.fromhex("8035000108000604") + b"\0\3"
 """Ethertype, Ethernet, IPv4, lengths, request reverse."""
@@ -167,7 +169,7 @@ class Aggregation(Link):
         view = head(chain, frame)
         if self.mode == "dlmp":
             return place(bytes(view[6:12]), active)
-        return active[crc32(stream(view, self.policy)) % len(active)]
+        return place(stream(view, self.policy), active)
 
     def arrived(self, port: AggrPort, chain: Chain) -> None:
         """Frames from a wire: less our own that came back, and under dlmp what another port brings as well."""
@@ -213,9 +215,10 @@ class Aggregation(Link):
             port.link.attach(port if client is not None else None)
 
 
-def place(mac: bytes, active: list[AggrPort]) -> AggrPort:
-    """The port of an address: the same as long as the same ports are active."""
-    return active[crc32(mac) % len(active)]
+def place(what: bytes, active: list[AggrPort]) -> AggrPort:
+    """The port of a stream or address: the same as long as the same ports are active. A CRC by itself has bits in which
+    ports that a client counts up by two never differ."""
+    return active[(crc32(what) * GOLDEN >> 16 & 0xFFFF) % len(active)]
 
 
 def stream(view: memoryview, policy: tuple[str, ...]) -> bytes:

@@ -57,6 +57,8 @@ class Protection(Guard):
         cids: Sequence[bytes] = (),
     ) -> None:
         self.mac = mac
+        self.macs = frozenset((mac,))
+        """All of the client's: `mac`, and its secondary ones."""
         self.modes = frozenset(modes)
         self.clock = clock
         self.allowed = tuple(allowed)
@@ -87,7 +89,7 @@ class Protection(Guard):
     def objection(self, chain: Chain, frame: Frame) -> str:
         """The counter of why a frame may not go, or nothing."""
         view, modes = head(chain, frame), self.modes
-        if "mac-nospoof" in modes and view[6:12] != self.mac:
+        if "mac-nospoof" in modes and bytes(view[6:12]) not in self.macs:
             return "macspoofed"
         if len(modes) == 1 and "mac-nospoof" in modes:
             return ""
@@ -115,7 +117,7 @@ class Protection(Guard):
             return size >= at + 20 and self.may(bytes(view[at + 12 : at + 16]))
         if ethertype == ETH_P_ARP:
             hardware, sender = bytes(view[at + 8 : at + 14]), bytes(view[at + 14 : at + 18])
-            return size >= at + 28 and hardware == self.mac and self.may(sender)
+            return size >= at + 28 and hardware in self.macs and self.may(sender)
         if ethertype == ETH_P_IPV6:
             if size < at + 40 or not self.may(bytes(view[at + 8 : at + 24])):
                 return False
@@ -131,7 +133,7 @@ class Protection(Guard):
         if options > size or (view[l4] == ND_ADVERT and not self.may(bytes(view[l4 + 8 : l4 + 24]))):
             return False
         while options + 8 <= size and view[options + 1]:
-            if view[options] in (1, 2) and view[options + 2 : options + 8] != self.mac:
+            if view[options] in (1, 2) and bytes(view[options + 2 : options + 8]) not in self.macs:
                 return False
             options += view[options + 1] * 8
         return True

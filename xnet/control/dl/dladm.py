@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xnet.control.dl import fields
+from xnet.control.dl.bundles import SUBS as BUNDLES
 from xnet.control.dl.options import DlError, Options, Usage, number, properties
-from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, in_intervals
+from xnet.control.dl.tool import LONGS_SHOW, NO_ACCOUNTING, Sub, Tool, in_intervals
 from xnet.control.ofmt import Field, Row
 from xnet.control.values import VLAN_MAX
 from xnet.frame.ether import mac_bytes
@@ -160,18 +161,30 @@ def show(columns: list[Field], *kinds: str) -> Any:
 
 
 def since(row: Row, before: Row) -> Row:
-    """What a link has done since then."""
+    """What a link has done since then; all of it, if it is another one of that name."""
     now, then = row["statistics"], before["statistics"]
+    if any(now[key] < then[key] for key in now):
+        return row
     return row | {"statistics": {key: now[key] - then[key] for key in now}}
 
 
 def show_phys(tool: Tool, options: Options) -> None:
-    """[-m] [link]."""
+    """[-m | -H] [link]."""
     rows = links(tool, options, "phys")
+    if options.has("H"):
+        who = {row["name"]: ",".join(["<default>", *(each["name"] for each in row["clients"])]) for row in rows}
+        rings = (("RX", "rx"), ("TX", "tx"))
+        listed = [
+            {"name": row["name"], "ringtype": kind, "rings": span(len(row["lanes"][side])), "clients": who[row["name"]]}
+            for row in rows
+            for kind, side in rings
+        ]
+        tool.table(fields.PHYS_H, listed, options)
+        return
     if not options.has("m"):
         tool.table(fields.PHYS, rows, options)
         return
-    listed: list[Row] = []
+    listed = []
     for row in rows:
         used = {"slot": "primary", "inuse": "yes" if row["user"] else "no", "client": row["user"]}
         listed.append(row | used)
@@ -179,6 +192,37 @@ def show_phys(tool: Tool, options: Options) -> None:
             row | {"slot": "", "mac": each["mac"], "inuse": "yes", "client": each["name"]} for each in row["clients"]
         ]
     tool.table(fields.PHYS_M, listed, options)
+
+
+def span(count: int) -> str:
+    """``0-1``, of two."""
+    return "" if not count else "0" if count == 1 else f"0-{count - 1}"
+
+
+def show_ether(tool: Tool, options: Options) -> None:
+    """[-x] [link]."""
+    rows: list[Row] = []
+    for row in links(tool, options, "phys"):
+        speed = f"{row['speed_mbps'] // 1000}G-{row['duplex'][0]}"
+        rest = {"auto": "no", "speed_duplex": speed, "pause": "none", "fault": "none"}
+        rows.append({"name": row["name"], "ptype": "current", "state": row["state"], **rest})
+        if options.has("x"):
+            rows.append({"name": "", "ptype": "capable", "state": "", **rest})
+            nothing = {"auto": "no", "speed_duplex": "", "pause": "none", "fault": "none"}
+            rows += [{"name": "", "ptype": each, "state": "", **nothing} for each in ("adv", "peeradv")]
+    tool.table(fields.ETHER, rows, options)
+
+
+def delete_phys(tool: Tool, options: Options) -> None:
+    """A device that is there stays."""
+    options.need()
+    links(tool, options, "phys")
+    raise DlError("delete operation failed: link busy")
+
+
+def show_usage(tool: Tool, options: Options) -> None:
+    """There is nothing to show."""
+    raise DlError(NO_ACCOUNTING)
 
 
 def show_linkprop(tool: Tool, options: Options) -> None:
@@ -196,12 +240,18 @@ def show_linkprop(tool: Tool, options: Options) -> None:
 
 
 SUBS: dict[str, Sub] = {
+    **BUNDLES,
     "show-link": Sub("[-pP] [-o <field>,..] [-s [-i <interval>]] [<link>]", "pPo:si:", show(fields.LINK), LONGS_SHOW),
     "rename-link": Sub("<oldlink> <newlink>", "", rename),
     "create-vlan": Sub("[-ft] -l <link> -v <vid> [link]", "ftl:v:", create_vlan),
     "delete-vlan": Sub("[-t] <link>", "t", ordering("delete-vlan")),
     "show-vlan": Sub("[-pP] [-o <field>,..] [<link>]", "pPo:l:", show(fields.VLAN, "vlan"), LONGS_SHOW),
-    "show-phys": Sub("[-m] [-pP] [-o <field>,..] [<link>]", "mpPo:", show_phys, LONGS_SHOW),
+    "show-phys": Sub("[-m | -H] [-pP] [-o <field>,..] [<link>]", "mHpPo:", show_phys, LONGS_SHOW),
+    "delete-phys": Sub("<link>", "", delete_phys),
+    "show-ether": Sub("[-px] [-o <field>,..] [<link>]", "pxo:", show_ether, LONGS_SHOW),
+    "show-usage": Sub(
+        "[-a] -f <filename> [-p <plotfile> -F <format>] [-s <time>] [-e <time>] [<link>]", "af:p:F:s:e:", show_usage
+    ),
     "set-linkprop": Sub("[-t] -p <prop>=<value>[,...] <name>", "tp:", set_linkprop),
     "reset-linkprop": Sub("[-t] [-p <prop>,...] <name>", "tp:", reset_linkprop),
     "show-linkprop": Sub("[-cP] [-o <field>,..] [-p <prop>,...] [<name>]", "cPo:p:", show_linkprop),

@@ -68,6 +68,61 @@ PHYS = [
 PHYS_M = plain(
     ("LINK", 13, "name"), ("SLOT", 9, "slot"), ("ADDRESS", 19, "mac"), ("INUSE", 5, "inuse"), ("CLIENT", 13, "client")
 )
+PHYS_H = plain(("LINK", 13, "name"), ("RINGTYPE", 9, "ringtype"), ("RINGS", 7, "rings"), ("CLIENTS", 24, "clients"))
+ETHER = plain(
+    ("LINK", 16, "name"),
+    ("PTYPE", 9, "ptype"),
+    ("STATE", 9, "state"),
+    ("AUTO", 6, "auto"),
+    ("SPEED-DUPLEX", 32, "speed_duplex"),
+    ("PAUSE", 7, "pause"),
+    ("REM_FAULT", 17, "fault"),
+)
+AGGR = [
+    *plain(("LINK", 16, "name"), ("POLICY", 9, "policy")),
+    Field("ADDRPOLICY", 21, lambda row: "auto"),
+    Field("LACPACTIVITY", 14, lambda row: "off"),
+    Field("LACPTIMER", 12, lambda row: "short"),
+    Field("FLAGS", 8, lambda row: "-----"),
+    Field("MODE", 6, of("mode")),
+]
+AGGR_X = plain(
+    ("LINK", 12, "name"),
+    ("PORT", 15, "port"),
+    ("SPEED", 6, "speed_mbps"),
+    ("DUPLEX", 10, "duplex"),
+    ("STATE", 10, "state"),
+    ("ADDRESS", 19, "mac"),
+    ("PORTSTATE", 16, "portstate"),
+)
+AGGR_S = plain(
+    ("LINK", 12, "name"),
+    ("PORT", 10, "port"),
+    ("IPACKETS", 10, "ipackets"),
+    ("RBYTES", 10, "rbytes"),
+    ("OPACKETS", 10, "opackets"),
+    ("OBYTES", 10, "obytes"),
+    ("IPKTDIST", 9, "ipktdist"),
+    ("OPKTDIST", 15, "opktdist"),
+)
+BRIDGE = plain(
+    ("BRIDGE", 12, "name"),
+    ("PROTECT", 8, "protect"),
+    ("ADDRESS", 19, "address"),
+    ("PRIORITY", 9, "priority"),
+    ("DESROOT", 23, "desroot"),
+)
+BRIDGE_S = plain(("BRIDGE", 12, "name"), ("DROPS", 12, "statistics.drops"), ("FORWARDS", 12, "statistics.forwards"))
+BRIDGE_L = [
+    *plain(("LINK", 12, "link"), ("STATE", 12, "state")),
+    *(Field(name, width, lambda row: "") for name, width in (("UPTIME", 8), ("DESROOT", 22))),
+]
+BRIDGE_LS = [
+    Field("LINK", 12, of("link")),
+    *(Field(name, 10, lambda row: "") for name in ("CFGBPDU", "TCNBPDU", "RSTPBPDU", "TXBPDU")),
+    *plain(("DROPS", 10, "drops"), ("RECV", 10, "recv"), ("XMIT", 10, "xmit")),
+]
+BRIDGE_F = plain(("DEST", 17, "dest"), ("AGE", 7, "age"), ("FLAGS", 6, "flags"), ("OUTPUT", 12, "output"))
 LINKPROP = [
     *plain(("LINK", 13, "link"), ("PROPERTY", 16, "name"), ("PERM", 5, "perm")),
     Field("VALUE", 15, of("value"), wrap=True),
@@ -138,7 +193,7 @@ def stats(names: Iterable[tuple[str, int, str]], unit: Unit | None) -> list[Fiel
     return [Field(name, width, get(key)) for name, width, key in names]
 
 
-WORDS = frozenset({"name", "type", "id", "index", "link"})
+WORDS = frozenset({"name", "type", "id", "index", "link", "port", "fout"})
 LANE = [("LINK", 15, "name"), ("TYPE", 5, "type"), ("ID", 7, "id"), ("INDEX", 6, "index")]
 CHAINS = [("CH<10", 8, "ch10"), ("CH10-50", 8, "ch10_50"), ("CH>50", 8, "ch50")]
 RX = [("IPKTS", 8, "ipkts"), ("RBYTES", 8, "rbytes"), ("INTRS", 8, "intrs"), ("POLLS", 8, "polls")]
@@ -150,6 +205,11 @@ DLSTAT = {
     "t": [LANE[0], *TX],
     "link": [*LANE, ("PKTS", 8, "pkts"), ("BYTES", 8, "bytes")],
     "link r": [("LINK", 10, "name"), *LANE[1:], *RX, *SDROPS, *CHAINS],
+    "link r fanout": [("LINK", 10, "name"), *LANE[1:], ("FOUT", 6, "fout"), *RX, *SDROPS, *CHAINS],
+    "phys": [*LANE, ("PKTS", 8, "pkts"), ("BYTES", 8, "bytes")],
+    "phys r": [*LANE, *RX[:2]],
+    "phys t": [*LANE, *TX[:2]],
+    "aggr": [LANE[0], ("PORT", 15, "port"), *RX[:2], *TX[:2]],
     "link t": [*LANE, *TX, *SDROPS],
 }
 FLOWSTAT = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xnet.control.dl import fields
 from xnet.control.dl.options import DlError, Options, Usage, properties
-from xnet.control.dl.tool import Sub, Tool
+from xnet.control.dl.tool import NO_ACCOUNTING, Sub, Tool
 from xnet.control.ofmt import Row
 from xnet.mac.flow import ATTRIBUTES
 
@@ -81,11 +81,19 @@ def show_flowprop(tool: Tool, options: Options) -> None:
     tool.table(fields.FLOWPROP, rows, options, parsable="c")
 
 
+def show_usage(tool: Tool, options: Options) -> None:
+    """There is nothing to show."""
+    raise DlError(NO_ACCOUNTING)
+
+
 SUBS: dict[str, Sub] = {
     "add-flow": Sub("[-t] -l <link> -a <attr>=<value>[,...] [-p <prop>=<value>,...] <flow>", "tl:a:p:", add_flow),
     "remove-flow": Sub("[-t] {-l <link> | <flow>}", "tl:", remove_flow),
     "set-flowprop": Sub("[-t] -p <prop>=<value>[,...] <flow>", "tp:", set_flowprop),
     "reset-flowprop": Sub("[-t] [-p <prop>,...] <flow>", "tp:", reset_flowprop),
     "show-flow": Sub("[-p] [-l <link>] [-o <field>,..] [<flow>]", "pl:o:", show_flow),
+    "show-usage": Sub(
+        "[-a] -f <filename> [-p <plotfile> -F <format>] [-s <time>] [-e <time>] [<flow>]", "af:p:F:s:e:", show_usage
+    ),
     "show-flowprop": Sub("[-c] [-l <link>] [-o <field>,..] [-p <prop>,...] [<flow>]", "cl:o:p:", show_flowprop),
 }

@@ -54,12 +54,9 @@ def number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-REPEATED = "p"
-"""Options that may come more than once where they take a value."""
-
-
-def parse(words: Sequence[str], letters: str, longs: Mapping[str, str], usage: str) -> Options:
-    """`letters` as for getopt(3): ``tl:p:``; `longs`: name -> letter. DlError."""
+def parse(words: Sequence[str], letters: str, longs: Mapping[str, str], usage: str, many: str = "p") -> Options:
+    """`letters` as for getopt(3): ``tl:p:``; `longs`: name -> letter; `many`: those that may come more than once where
+    they take a value. DlError."""
     takes = {letter: letters[at + 1 : at + 2] == ":" for at, letter in enumerate(letters) if letter != ":"}
     found = Options({}, [])
     rest = list(words)
@@ -75,7 +72,7 @@ def parse(words: Sequence[str], letters: str, longs: Mapping[str, str], usage: s
             letter = longs[name]
             if takes[letter] and not equals:
                 value = following(rest, f"--{name}", usage)
-            note(found, letter, value, takes[letter], usage)
+            note(found, letter, value, takes[letter] and letter in many)
         elif word.startswith("-") and len(word) > 1:
             group = word[1:]
             while group:
@@ -85,7 +82,7 @@ def parse(words: Sequence[str], letters: str, longs: Mapping[str, str], usage: s
                 value = ""
                 if takes[letter]:
                     value, group = group or following(rest, f"-{letter}", usage), ""
-                note(found, letter, value, takes[letter], usage)
+                note(found, letter, value, takes[letter] and letter in many)
         else:
             found.operands.append(word)
     return found
@@ -98,9 +95,9 @@ def following(rest: list[str], option: str, usage: str) -> str:
     return rest.pop(0)
 
 
-def note(found: Options, letter: str, value: str, takes: bool, usage: str) -> None:
+def note(found: Options, letter: str, value: str, again: bool) -> None:
     """One more option. DlError."""
-    if letter in found.given and not (letter == REPEATED and takes):
+    if letter in found.given and not again:
         if letter == "m":
             raise DlError("cannot specify -m option twice")
         raise DlError(f"the option -{letter} cannot be specified more than once")

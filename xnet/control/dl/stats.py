@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from xnet.control.dl import fields
 from xnet.control.dl.flowadm import flows
 from xnet.control.dl.options import DlError, Options
-from xnet.control.dl.tool import Sub, Tool, in_intervals
+from xnet.control.dl.tool import NO_ACCOUNTING, Sub, Tool, in_intervals
 from xnet.control.ofmt import Row
 
+NO_COUNTERS = ("etherstub", "bridge")
 Rows = Callable[[Tool, Options], list[Row]]
 
 
@@ -26,6 +28,11 @@ def report(
     """Print the rows, once or in intervals."""
 
     def run(tool: Tool, options: Options) -> None:
+        if options.has("h") or options.has("f"):
+            raise DlError(NO_ACCOUNTING)
+        if options.has("a") or options.has("A"):
+            dump(tool, options, rows)
+            return
         unit = options.value("u")
         if unit is not None and (len(unit) != 1 or unit.upper() not in "RKMGTP"):
             raise DlError(f"invalid unit '{unit}'")
@@ -45,19 +52,57 @@ def report(
 
 
 def since(row: Row, before: Row) -> Row:
-    """The row's numbers since then."""
-    return {
+    """The row's numbers since then; all of them, if it is of another one of that name."""
+    numbers = {
         name: value - before[name]
-        if isinstance(value, int) and name not in fields.WORDS and isinstance(before.get(name), int)
-        else value
         for name, value in row.items()
+        if isinstance(value, int) and name not in fields.WORDS and isinstance(before.get(name), int)
     }
+    return row if any(value < 0 for value in numbers.values()) else row | numbers
 
 
-def links(tool: Tool, options: Options) -> list[Row]:
+def dump(tool: Tool, options: Options, rows: Rows) -> None:
+    """-a: every number of the rows; -A: every number there is, of links or flows as they are. DlError."""
+    letter = "A" if options.has("A") else "a"
+    for other in "poui" if letter == "a" else "pouirt":
+        if options.has(other):
+            raise DlError(f"the option -{other} cannot be used with -{letter}")
+    shown = rows(tool, options) if letter == "a" else [row | flat(row) for row in everything(tool, options)]
+    if tool.want_json:
+        tool.say(json.dumps(shown, indent=2))
+        return
+    for row in shown:
+        words = [str(row[name]) for name in ("name", "type", "id", "index") if row.get(name) not in (None, "--")]
+        tool.say(" ".join(words))
+        for name, value in row.items():
+            if isinstance(value, int) and not isinstance(value, bool) and name not in fields.WORDS:
+                tool.say(f"    {name:<24}{value}")
+
+
+def everything(tool: Tool, options: Options) -> list[Row]:
+    """Links or flows, whole."""
+    return flows(tool, options) if tool.name == "flowstat" else links(tool, options)
+
+
+def flat(row: Row) -> Row:
+    """A link's or flow's counters, those of lanes with the lane in front."""
+    found: Row = {**row.get("statistics", {}), **row.get("misc", {})}
+    for side, lanes_of in row.get("lanes", {}).items():
+        for lane in lanes_of:
+            index = "" if lane["index"] is None else lane["index"]
+            numbers = {key: value for key, value in lane.items() if isinstance(value, int) and key != "index"}
+            found |= {f"{side}_{lane['id']}lane{index}_{key}": value for key, value in numbers.items()}
+    return found
+
+
+def links(tool: Tool, options: Options, *kinds: str) -> list[Row]:
     """Links with their counters. DlError."""
     name = options.operand()
-    found = [row for row in tool.snapshot()["links"] if row["class"] != "etherstub" and name in (None, row["name"])]
+    found = [
+        row
+        for row in tool.snapshot()["links"]
+        if row["class"] not in NO_COUNTERS and (not kinds or row["class"] in kinds) and name in (None, row["name"])
+    ]
     if name is not None and not found:
         raise DlError(f"invalid link name '{name}'")
     return found
@@ -83,10 +128,10 @@ def totals(tool: Tool, options: Options) -> list[Row]:
     return rows
 
 
-def lanes(tool: Tool, options: Options) -> list[Row]:
+def lanes(tool: Tool, options: Options, *kinds: str) -> list[Row]:
     """A row a lane."""
     rows: list[Row] = []
-    for link in links(tool, options):
+    for link in links(tool, options, *kinds):
         for side in ("rx", "tx"):
             if way(options) not in ("", side[0]):
                 continue
@@ -94,7 +139,7 @@ def lanes(tool: Tool, options: Options) -> list[Row]:
                 index = "--" if lane["index"] is None else lane["index"]
                 packets, size = ("ipkts", "rbytes") if side == "rx" else ("opkts", "obytes")
                 both = {"pkts": lane[packets], "bytes": lane[size]}
-                rows.append({**lane, **both, "name": link["name"], "type": side, "index": index})
+                rows.append({**lane, **both, "name": link["name"], "type": side, "index": index, "fout": "--"})
     return rows
 
 
@@ -104,9 +149,39 @@ def dlstat(tool: Tool, options: Options) -> None:
 
 
 def show_link(tool: Tool, options: Options) -> None:
-    """Lane by lane."""
-    columns = fields.DLSTAT[f"link {way(options)}".strip()]
+    """Lane by lane. -F: their fanout, which is none."""
+    kind = f"link {way(options)}".strip()
+    if options.has("F"):
+        if way(options) != "r":
+            raise DlError("the option -F can be used only with -r")
+        kind += " fanout"
+    columns = fields.DLSTAT[kind]
     report(columns, lanes, lambda row: (row["name"], row["type"], row["id"], row["index"]))(tool, options)
+
+
+def show_phys(tool: Tool, options: Options) -> None:
+    """Ring by ring of a wire."""
+    columns = fields.DLSTAT[f"phys {way(options)}".strip()]
+    key = ("name", "type", "index")
+    report(columns, lambda tool, options: lanes(tool, options, "phys"), lambda row: tuple(row[name] for name in key))(
+        tool, options
+    )
+
+
+def show_aggr(tool: Tool, options: Options) -> None:
+    """Aggregations and their ports."""
+
+    def rows(tool: Tool, options: Options) -> list[Row]:
+        names = (("ipkts", "ipackets"), ("rbytes", "rbytes"), ("opkts", "opackets"), ("obytes", "obytes"))
+        found: list[Row] = []
+        for link in links(tool, options, "aggr"):
+            total = {short: sum(port[name] for port in link["ports"]) for short, name in names}
+            found.append({"name": link["name"], "port": "--", **total})
+            for port in link["ports"]:
+                found.append({"name": link["name"], "port": port["name"], **{s: port[name] for s, name in names}})
+        return found
+
+    report(fields.DLSTAT["aggr"], rows, lambda row: (row["name"], row["port"]))(tool, options)
 
 
 def flowstat(tool: Tool, options: Options) -> None:
@@ -118,12 +193,15 @@ def flowstat(tool: Tool, options: Options) -> None:
     report(fields.FLOWSTAT[way(options)], rows, lambda row: (row["name"],))(tool, options)
 
 
-DLSTAT = Sub("[-r | -t] [-i <interval>] [-p] [-o <field>,..] [-u R|K|M|G|T|P] [<link>]", "rti:po:u:", dlstat)
+MORE = "[-i <interval>] [-p] [-o <field>,..] [-u R|K|M|G|T|P] [<link>]"
+DLSTAT = Sub(f"[-r | -t] {MORE} | -a | -A", "rtaAi:po:u:", dlstat)
 DLSTAT_SUBS: dict[str, Sub] = {
-    "show-link": Sub(
-        "[-r | -t] [-i <interval>] [-p] [-o <field>,..] [-u R|K|M|G|T|P] [<link>]", "rti:po:u:", show_link
-    ),
+    "show-link": Sub(f"[-r [-F] | -t] {MORE} | -a | -h -f <filename>", "rtFaAhf:i:po:u:", show_link),
+    "show-phys": Sub(f"[-r | -t] {MORE} | -a", "rtaAi:po:u:", show_phys),
+    "show-aggr": Sub(f"{MORE} | -a", "aAi:po:u:", show_aggr),
 }
 FLOWSTAT = Sub(
-    "[-r | -t] [-i <interval>] [-l <link>] [-p] [-o <field>,..] [-u R|K|M|G|T|P] [<flow>]", "rti:l:po:u:", flowstat
+    "[-r | -t] [-i <interval>] [-l <link>] [-p] [-o <field>,..] [-u R|K|M|G|T|P] [<flow>] | -A | -h -f <filename>",
+    "rtAhf:i:l:po:u:",
+    flowstat,
 )

@@ -14,6 +14,10 @@ from xnet.control.ofmt import Field, OfmtError, Row, choose, human_lines, parsab
 from xnet.errors import XnetError
 
 Call = Callable[..., Any]
+NO_ACCOUNTING = "no extended accounting is kept here, so there is no log to read: -i shows what happens now"
+ROOTED = ("dladm", "flowadm")
+ROOT = "R:"
+"""Their option for another root directory."""
 LONGS = {
     "temporary": "t",
     "link": "l",
@@ -24,15 +28,17 @@ LONGS = {
     "force": "f",
     "vrid": "V",
     "addr-family": "A",
-    "persistent": "P",
     "statistics": "s",
     "interval": "i",
     "output": "o",
     "prop": "p",
     "attr": "a",
+    "policy": "P",
+    "root-dir": "R",
+    "extended": "x",
 }
 """Long options of the manuals, by letter."""
-LONGS_SHOW = {**LONGS, "parsable": "p", "parseable": "c"}
+LONGS_SHOW = {**LONGS, "parsable": "p", "parseable": "c", "persistent": "P"}
 
 
 @dataclass(slots=True)
@@ -42,6 +48,9 @@ class Tool:
     name: str
     call: Call
     want_json: bool = False
+    rows: int = 0
+    """Printed so far."""
+    warned: set[str] = field(default_factory=set)
 
     def snapshot(self) -> dict[str, Any]:
         """All links and flows."""
@@ -53,8 +62,10 @@ class Tool:
         sys.stdout.flush()
 
     def warn(self, line: str) -> None:
-        """A line on stderr."""
-        sys.stderr.write(f"{self.name}: {line}\n")
+        """A line on stderr, once."""
+        if line not in self.warned:
+            self.warned.add(line)
+            sys.stderr.write(f"{self.name}: {line}\n")
 
     def table(
         self,
@@ -75,9 +86,12 @@ class Tool:
         if self.want_json:
             self.say(json.dumps([dict(row) for row in rows], indent=2))
             return
-        lines = parsable_lines(chosen, rows) if options.has(parsable) else human_lines(chosen, rows, right=right)
+        lines = parsable_lines(chosen, rows)
+        if not options.has(parsable):
+            lines = human_lines(chosen, rows, right=right, before=self.rows)
         for line in lines:
             self.say(line)
+        self.rows += len(rows)
 
 
 @dataclass(slots=True, frozen=True)
@@ -88,6 +102,8 @@ class Sub:
     letters: str
     run: Callable[[Tool, Options], None]
     longs: Mapping[str, str] = field(default_factory=lambda: LONGS)
+    many: str = "p"
+    """Options that may come more than once."""
 
 
 def listing(name: str, subs: Mapping[str, Sub]) -> str:
@@ -108,7 +124,10 @@ def run(tool: Tool, subs: Mapping[str, Sub], words: Sequence[str], default: Sub 
             if name:
                 tool.warn(f"unknown subcommand '{name}'")
             raise Usage
-        found = parse(list(rest), sub.letters, sub.longs, f"usage: {name} {sub.usage}".replace("  ", " "))
+        letters = sub.letters + (ROOT if tool.name in ROOTED else "")
+        found = parse(list(rest), letters, sub.longs, f"usage: {name} {sub.usage}".replace("  ", " "), sub.many)
+        if ROOT[0] in found.given:
+            raise DlError("-R: a lab has no other root whose links could be changed: leave it out")
         sub.run(tool, found)
     except Usage:
         sys.stderr.write(usage + "\n")

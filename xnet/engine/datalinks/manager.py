@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xnet.engine.datalinks.bundles import Bundles
 from xnet.engine.datalinks.flows import PROPERTIES as FLOW_PROPERTIES
 from xnet.engine.datalinks.flows import Flows
 from xnet.engine.datalinks.model import Datalink
@@ -38,14 +39,16 @@ class Datalinks:
         clock: Clock,
         arena: Arena,
         zones: Zones | None = None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         """`is_running`: whether a device of dom0 is up, with a carrier. `arena`: dom0's, for frames that waited.
-        `zones`: who makes interfaces of vnics."""
+        `zones`: who makes interfaces of vnics. `tell` gets a line for people."""
         self.lab = lab
         self.zones = zones
         self.ticker = Ticker(clock)
         self.arena = arena
         self.flows = Flows(self)
+        self.bundles = Bundles(self, tell)
         self.flows_of_vifs: tuple[FlowSpec, ...] = ()
         """The lab's, for vnics that come with their guests."""
         self.store = Store(run_dir / FILE if run_dir is not None else None)
@@ -60,6 +63,15 @@ class Datalinks:
             "modify-vnic": self.modify_vnic,
             "create-vlan": self.create_vlan,
             "delete-vlan": self.delete_vlan,
+            "create-aggr": self.create_aggr,
+            "delete-aggr": self.delete_aggr,
+            "add-aggr": self.add_aggr,
+            "remove-aggr": self.remove_aggr,
+            "modify-aggr": self.modify_aggr,
+            "create-bridge": self.create_bridge,
+            "delete-bridge": self.delete_bridge,
+            "add-bridge": self.add_bridge,
+            "remove-bridge": self.remove_bridge,
             "rename-link": self.rename_link,
             "set-linkprop": self.set_linkprop,
             "reset-linkprop": self.reset_linkprop,
@@ -85,7 +97,11 @@ class Datalinks:
         return None
 
     async def boot(self, lab: Lab) -> None:
-        """The lab's own vnics and VLANs, which it brings every time. DatalinkError."""
+        """The lab's own aggregations, bridges, vnics and VLANs, which it brings every time. DatalinkError."""
+        for aggr in lab.aggrs:
+            await self.create_aggr(aggr.name, list(aggr.links), aggr.policy, aggr.mode, temporary=True)
+        for bridge in lab.linkbridges:
+            await self.create_bridge(bridge.name, list(bridge.links), temporary=True)
         for spec in lab.vnics:
             if spec.vlan:
                 await self.create_vlan(spec.name, spec.over, spec.vid, temporary=True)
@@ -136,7 +152,7 @@ class Datalinks:
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Make again what an engine that was killed had to keep; what cannot be is told."""
         for name, record in self.store.load().items():
-            if name in self.registry.links:
+            if name in self.registry.links or name in self.bundles.bridges:
                 continue
             try:
                 await self.do(record)
@@ -155,7 +171,9 @@ class Datalinks:
         return snapshot(self)
 
     def has_carrier(self, link: Datalink) -> bool:
-        """Whether its wire is up."""
+        """Whether its wire is up, or any of its wires."""
+        if link.kind in ("aggr", "bridge"):
+            return any(self.has_carrier(self.registry.links[name]) for name in link.over)
         try:
             return link.device != "" and self.is_running(link.device)
         except XnetError:
@@ -205,6 +223,44 @@ class Datalinks:
     async def delete_vlan(self, name: str, temporary: bool = False) -> None:
         """Take it away. DatalinkError."""
         self.registry.delete_client(name, kind="vlan", temporary=temporary)
+
+    async def create_aggr(
+        self, name: str, links: list[str], policy: str = "L4", mode: str = "trunk", temporary: bool = False
+    ) -> None:
+        """One link of several wires. DatalinkError."""
+        self.bundles.create_aggr(name, links, policy=policy, mode=mode, temporary=temporary)
+
+    async def delete_aggr(self, name: str, temporary: bool = False) -> None:
+        """Its wires are links again. DatalinkError."""
+        self.bundles.delete_aggr(name, temporary)
+
+    async def add_aggr(self, name: str, links: list[str], temporary: bool = False) -> None:
+        """More wires. DatalinkError."""
+        self.bundles.add_aggr(name, links, temporary)
+
+    async def remove_aggr(self, name: str, links: list[str], temporary: bool = False) -> None:
+        """Fewer wires. DatalinkError."""
+        self.bundles.remove_aggr(name, links, temporary)
+
+    async def modify_aggr(self, name: str, policy: str, temporary: bool = False) -> None:
+        """Another policy. DatalinkError."""
+        self.bundles.modify_aggr(name, policy, temporary)
+
+    async def create_bridge(self, name: str, links: list[str] | None = None, temporary: bool = False) -> None:
+        """A learning bridge of links. DatalinkError."""
+        self.bundles.create_bridge(name, links or [], temporary=temporary)
+
+    async def delete_bridge(self, name: str, temporary: bool = False) -> None:
+        """One without links. DatalinkError."""
+        self.bundles.delete_bridge(name, temporary)
+
+    async def add_bridge(self, name: str, links: list[str], temporary: bool = False) -> None:
+        """More links in it. DatalinkError."""
+        self.bundles.add_bridge(name, links, temporary)
+
+    async def remove_bridge(self, name: str, links: list[str], temporary: bool = False) -> None:
+        """Fewer. DatalinkError."""
+        self.bundles.remove_bridge(name, links, temporary)
 
     async def rename_link(self, old: str, new: str) -> None:
         """A vanity name. DatalinkError."""

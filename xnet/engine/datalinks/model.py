@@ -9,16 +9,16 @@ from xnet.frame import Link
 from xnet.mac import Switch, Vnic
 from xnet.mac.resources import Resources
 
-Kind = Literal["phys", "vlan", "vnic", "etherstub"]
+Kind = Literal["phys", "aggr", "vlan", "vnic", "etherstub", "bridge"]
 
-LOWER: frozenset[Kind] = frozenset({"phys", "etherstub"})
+LOWER: frozenset[Kind] = frozenset({"phys", "aggr", "etherstub"})
 """What a vnic can be over."""
 CLIENTS: frozenset[Kind] = frozenset({"vnic", "vlan"})
 
 
 @dataclass(slots=True, eq=False)
 class Datalink:
-    """One of them. A phys or etherstub has a `switch`, a vnic or vlan is a client of one."""
+    """One of them. A phys, aggr or etherstub has a `switch`, a vnic or vlan is a client of one."""
 
     name: str
     kind: Kind
@@ -27,7 +27,7 @@ class Datalink:
     over: tuple[str, ...] = ()
     switch: Switch | None = None
     uplink: Link | None = None
-    """The wire under a phys."""
+    """The wire under a phys, or the aggregation."""
     device: str = ""
     """Its Linux device."""
     mac: bytes = b""
@@ -40,16 +40,17 @@ class Datalink:
     """Made with -f, for its frames may be too large for the wire."""
     user: str = ""
     """Who has it open: a vif, a zone; nobody else may."""
+    bridge: str = ""
+    """The bridge it is in, or stands for."""
     values: dict[str, list[str]] = field(default_factory=dict)
     """Properties that were set."""
 
     @property
     def mtu(self) -> int:
-        """Bytes of payload."""
+        """Bytes of payload; 0 for what stands for a bridge without links."""
         if self.vnic is not None:
             return self.vnic.mtu
-        assert self.switch is not None, "a link has one or the other"
-        return self.switch.mtu
+        return self.switch.mtu if self.switch is not None else 0
 
     @property
     def vid(self) -> int:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xnet.engine.datalinks import words
+from xnet.engine.datalinks.bundles import TUNABLE
 from xnet.engine.datalinks.model import CLIENTS, LOWER, Datalink, Kind
 from xnet.engine.datalinks.words import DatalinkError, Status
+from xnet.frame import mac_bytes
+from xnet.mac import MacError
 from xnet.mac.bandwidth import BandwidthError, format_maxbw, parse_maxbw
 from xnet.mac.protect import MODES, Protection, parse_cid
+from xnet.mac.vswitch import VID_MAX
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 Values = list[str]
 Setter = Callable[["Datalinks", Datalink, Values], Awaitable[None] | None]
 
-WIRES: frozenset[Kind] = frozenset({"phys"})
+WIRES: frozenset[Kind] = frozenset({"phys", "aggr"})
 ALL = LOWER | CLIENTS
 MTU_MIN, MTU_MAX = 576, 9000
 MOST = 32
@@ -68,7 +72,7 @@ def set_mtu(links: Datalinks, link: Datalink, values: Values) -> None:
     size = default if text is None else number(text)
     if not MTU_MIN <= size <= MTU_MAX or (link.uplink is not None and size > link.uplink.mtu):
         raise Status("MTU outside of device's supported range")
-    if links.registry.over(link.name):
+    if links.registry.over(link.name) or link.bridge or link.user:
         raise Status(words.EBUSY)
     link.switch.mtu = size
 
@@ -100,6 +104,50 @@ def get_maxbw(links: Datalinks, link: Datalink) -> Values:
     """In Mbps, as dladm prints it."""
     bps = link.resources.bps if link.resources is not None else None
     return [] if bps is None else [format_maxbw(bps)]
+
+
+def tunable(name: str, most: int) -> Setter:
+    """The setter of a number that a bridge goes by."""
+
+    def take(links: Datalinks, link: Datalink, values: Values) -> None:
+        text = one_of(link, name, values)
+        size = TUNABLE[name] if text is None else number(text)
+        if size > most:
+            raise Status(words.EINVAL)
+        if name == "default_tag" and any(each.vid == size != 0 for each in links.registry.over(link.name)):
+            raise Status(words.EBUSY)
+        link.values[name] = [str(size)]
+        links.bundles.tune(link)
+
+    return take
+
+
+def set_promisc_filtered(links: Datalinks, link: Datalink, values: Values) -> None:
+    """Whether a promiscuous client hears what is others'."""
+    assert link.vnic is not None, "clients have it"
+    link.vnic.filter(one_of(link, "promisc-filtered", values) != "off")
+
+
+def set_secondary_macs(links: Datalinks, link: Datalink, values: Values) -> None:
+    """Addresses besides its own."""
+    assert link.vnic is not None, "clients have them"
+    found = [mac_bytes(text) for text in values]
+    macs = [mac for mac in found if mac is not None]
+    if len(macs) < len(found):
+        raise Status(words.MAC_INVALID)
+    try:
+        link.vnic.give(macs)
+    except MacError as error:
+        raise Status(error.status) from None
+    guard = link.vnic.guard
+    if isinstance(guard, Protection):
+        guard.macs = frozenset(link.vnic.macs)
+
+
+def vlan_tags_only(links: Datalinks, link: Datalink, values: Values) -> None:
+    """Frames have no priority of their own here, so there is none to tag."""
+    if one_of(link, "tagmode", values) == "normal":
+        raise Status(words.ENOTSUP)
 
 
 def bandwidth(text: str) -> int:
@@ -134,6 +182,7 @@ def protect(links: Datalinks, link: Datalink, name: str, values: Values) -> None
     assert link.vnic is not None, "clients have them"
     before = link.vnic.guard
     guard = Protection(link.mac, wanted["protection"], links.ticker.clock, allowed, cids)
+    guard.macs = frozenset(link.vnic.macs)
     if isinstance(before, Protection):
         guard.counters = before.counters
         if not allowed:
@@ -161,6 +210,13 @@ PROPERTIES: dict[str, Property] = {
     "protection": Property(CLIENTS, protection("protection"), possible=MODES),
     "allowed-ips": Property(CLIENTS, protection("allowed-ips")),
     "allowed-dhcp-cids": Property(CLIENTS, protection("allowed-dhcp-cids")),
+    "promisc-filtered": Property(CLIENTS, set_promisc_filtered, default=("on",), possible=("off", "on")),
+    "secondary-macs": Property(CLIENTS, set_secondary_macs),
+    "tagmode": Property(WIRES, vlan_tags_only, default=("vlanonly",), possible=("normal", "vlanonly")),
+    "default_tag": Property(LOWER, tunable("default_tag", VID_MAX), default=("1",)),
+    "forward": Property(LOWER, tunable("forward", 1), default=("1",), possible=("0", "1")),
+    "learn_limit": Property(LOWER, tunable("learn_limit", 2**31 - 1), default=("1000",)),
+    "learn_decay": Property(LOWER, tunable("learn_decay", 2**31 - 1), default=("200",)),
     "priority": Property(CLIENTS, set_priority, default=("high",), possible=("low", "medium", "high")),
 }
 

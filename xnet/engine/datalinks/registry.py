@@ -56,7 +56,7 @@ class Registry:
 
     def over(self, name: str) -> list[Datalink]:
         """The links that are over this one."""
-        return [link for link in self.links.values() if name in link.over]
+        return [link for link in self.links.values() if name in link.over and link.kind != "bridge"]
 
     def check_new(self, name: str) -> None:
         """A name for a new link. DatalinkError for what is none; Status for one that is taken."""
@@ -101,7 +101,7 @@ class Registry:
         link = self.find(name)
         if link.kind != "etherstub":
             raise DatalinkError(f"'{name}' is not an etherstub")
-        if self.over(name) or link.user:
+        if self.over(name) or link.user or link.bridge:
             raise DatalinkError("vnic deletion failed", words.EBUSY)
         self.forget(link, temporary)
 
@@ -163,6 +163,8 @@ class Registry:
         assert switch is not None, "vnics are over what has a switch"
         if not 0 <= vid <= VID_MAX:
             raise DatalinkError(f"invalid VLAN identifier '{vid}'")
+        if vid and vid == int(lower.values.get("default_tag", ["1"])[0]):
+            raise DatalinkError(f"VLAN over '{lower.name}' may not use default_tag ID (see dladm(1M))")
         try:
             return Vnic(name, switch, mac, vid=vid)
         except MacError as error:
@@ -267,7 +269,7 @@ class Registry:
         link = self.find(old)
         try:
             self.check_new(new)
-            if link.user:
+            if link.user or link.bridge:
                 raise Status(words.EBUSY)
         except Status as why:
             raise DatalinkError("rename operation failed", why.status) from None

@@ -26,6 +26,7 @@ def snapshot(links: Datalinks) -> dict[str, Any]:
         "lab": links.lab,
         "links": [describe_link(links, link) for link in links.registry.links.values()],
         "flows": links.flows.describe(),
+        "bridges": links.bundles.describe_bridges(),
     }
 
 
@@ -37,7 +38,7 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
         "class": link.kind,
         "mtu": link.mtu,
         "state": "up" if is_up(links, link) else "down",
-        "bridge": "",
+        "bridge": link.bridge,
         "over": list(link.over),
         "speed_mbps": speed(link),
         "mac": format_mac(link.mac) if link.mac else "",
@@ -51,6 +52,9 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
         "user": link.user,
         "temporary": link.temporary,
         "clients": [{"mac": format_mac(each.mac), "name": each.name} for each in registry.over(link.name)],
+        "ports": links.bundles.describe_ports(link),
+        "policy": ",".join(links.bundles.aggrs[link].policy) if link in links.bundles.aggrs else "",
+        "mode": links.bundles.aggrs[link].mode if link in links.bundles.aggrs else "",
         "properties": describe_properties(links, link),
         "statistics": statistics(link),
         "lanes": lanes(link),
@@ -59,7 +63,8 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
 
 
 def is_up(links: Datalinks, link: Datalink) -> bool:
-    """An etherstub is; a phys when its wire is; a client when another shares its VID, or when what it is over is."""
+    """An etherstub is; a phys when its wire is, an aggr when any is; a client when another shares its VID, or when what
+    it is over is."""
     if link.kind == "etherstub":
         return True
     if link.vnic is not None:
