@@ -14,7 +14,7 @@ from xnet.control.dl.tool import NO_ACCOUNTING, Tool, run
 
 def port(name: str, mac: str, up: bool, *counted: int) -> dict[str, Any]:
     counters = dict(zip(("ipackets", "rbytes", "opackets", "obytes"), counted, strict=True))
-    return {"name": name, "mac": mac, "state": "up" if up else "down", "active": up, **counters}
+    return {"name": name, "mac": mac, "state": "up" if up else "down", "active": up, "speed_mbps": 10000, **counters}
 
 
 PORTS = [port("net0", "2:0:0:0:0:1", True, 3, 300, 1, 60), port("net1", "2:0:0:0:0:2", False, 1, 100, 0, 0)]

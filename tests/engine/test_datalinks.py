@@ -32,7 +32,7 @@ def fresh(path: Path) -> Datalinks:
     return found
 
 
-def order(links: Datalinks, do: str, **arguments: Any) -> Any:
+def order(links: Datalinks, do: str, /, **arguments: Any) -> Any:
     return asyncio.run(links.do({"verb": "datalink", "do": do, **arguments}))
 
 
@@ -40,7 +40,7 @@ def row(links: Datalinks, name: str) -> dict[str, Any]:
     return next(each for each in links.show()["links"] if each["name"] == name)
 
 
-def error(links: Datalinks, do: str, **arguments: Any) -> str:
+def error(links: Datalinks, do: str, /, **arguments: Any) -> str:
     before = links.show()
     with pytest.raises(XnetError) as caught:
         order(links, do, **arguments)

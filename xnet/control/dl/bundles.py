@@ -104,7 +104,7 @@ def with_ports(row: Row) -> list[Row]:
         {
             "name": row["name"],
             "port": port["name"],
-            "speed_mbps": row["speed_mbps"] // max(1, len(row["over"])),
+            "speed_mbps": port["speed_mbps"],
             "duplex": row["duplex"],
             "state": port["state"],
             "mac": port["mac"],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xnet.engine.datalinks import words
-from xnet.engine.datalinks.model import LOWER, Datalink
+from xnet.engine.datalinks.model import LOWER, SPEED_MBPS, Datalink
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.mac import LowerLink, format_mac
 from xnet.mac.aggr import MODES, Aggregation, parse_policy
@@ -48,7 +48,7 @@ class Bundles:
         for port in ports:
             self.enter(aggr, name, port)
         mac = ports[0].mac
-        switch = LowerLink(name, mtu=aggr.mtu, mac=mac).switch
+        switch = LowerLink(name, mtu=min(port.mtu for port in ports), mac=mac).switch
         switch.connect(aggr)
         link = Datalink(name, "aggr", temporary, tuple(links), switch=switch, uplink=aggr, mac=mac)
         self.aggrs[link] = aggr
@@ -58,13 +58,13 @@ class Bundles:
     def ports(self, names: Sequence[str]) -> list[Datalink]:
         """Links as ports of an aggregation. DatalinkError; Status for those that cannot be."""
         found = [self.links.registry.find(name) for name in names]
+        if not found or len(set(names)) < len(names):
+            raise Status(words.EINVAL)
         for link in found:
             if link.kind != "phys" or link.uplink is None:
                 raise Status(words.EINVAL)
             if link.user or link.bridge or self.links.registry.over(link.name):
                 raise Status(words.EBUSY)
-        if not found or len(set(names)) < len(names):
-            raise Status(words.EINVAL)
         return found
 
     def enter(self, aggr: Aggregation, name: str, port: Datalink) -> None:
@@ -260,7 +260,16 @@ class Bundles:
         for port in aggr.ports:
             state = "up" if port.up else "down"
             mac = format_mac(self.links.registry.links[port.name].mac)
-            found.append({"name": port.name, "mac": mac, "state": state, "active": port.up, **port.counters})
+            found.append(
+                {
+                    "name": port.name,
+                    "mac": mac,
+                    "state": state,
+                    "active": port.up,
+                    "speed_mbps": SPEED_MBPS,
+                    **port.counters,
+                }
+            )
         return found
 
     def describe_bridges(self) -> list[dict[str, Any]]:

@@ -151,20 +151,28 @@ class Datalinks:
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Make again what an engine that was killed had to keep; what cannot be is told."""
-        for name, record in self.store.load().items():
+        records = self.store.load()
+        for name, values in list(self.store.properties.items()):  # of what the lab brings itself
+            if name not in records and name in self.registry.links:
+                await self.restored(name, {"do": "set-linkprop", "link": name, "properties": values}, tell)
+        for name, record in records.items():
             if name in self.registry.links or name in self.bundles.bridges:
                 continue
-            try:
-                await self.do(record)
-                properties = self.store.properties.get(name, {})
-                if name in self.flows.all:
-                    await self.set_flowprop(name, properties)
-                elif properties:
-                    await self.set_linkprop(name, properties)
-            except XnetError as error:
-                tell(f"{name}: kept from before, and cannot be made again: {error}")
-            else:
-                tell(f"{name}: made again, as it was kept")
+            await self.restored(name, record, tell)
+
+    async def restored(self, name: str, record: Mapping[str, Any], tell: Callable[[str], None]) -> None:
+        """One of them, with its properties."""
+        try:
+            await self.do(record)
+            properties = self.store.properties.get(name, {})
+            if name in self.flows.all:
+                await self.set_flowprop(name, properties)
+            elif properties and record["do"] != "set-linkprop":
+                await self.set_linkprop(name, properties)
+        except XnetError as error:
+            tell(f"{name}: kept from before, and cannot be made again: {error}")
+        else:
+            tell(f"{name}: made again, as it was kept")
 
     def show(self) -> dict[str, Any]:
         """All there is."""

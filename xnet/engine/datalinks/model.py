@@ -13,6 +13,8 @@ Kind = Literal["phys", "aggr", "vlan", "vnic", "etherstub", "bridge"]
 
 LOWER: frozenset[Kind] = frozenset({"phys", "aggr", "etherstub"})
 """What a vnic can be over."""
+SPEED_MBPS = 10_000
+"""What a TAP says of itself."""
 CLIENTS: frozenset[Kind] = frozenset({"vnic", "vlan"})
 
 

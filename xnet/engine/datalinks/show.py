@@ -5,19 +5,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xnet.engine.datalinks.model import CLIENTS, Datalink
+from xnet.engine.datalinks.model import CLIENTS, SPEED_MBPS, Datalink
 from xnet.engine.datalinks.properties import describe_properties
 from xnet.engine.datalinks.zones import ZONE
 from xnet.engine.edge import TapLink
 from xnet.mac import format_mac
+from xnet.mac.aggr import Aggregation
 from xnet.mac.protect import COUNTERS, Protection
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
 
+COUNTED = {
+    "ipackets": ("rx", "ipkts"),
+    "rbytes": ("rx", "rbytes"),
+    "opackets": ("tx", "opkts"),
+    "obytes": ("tx", "obytes"),
+}
+"""Of what rings count, in `lanes`."""
 STATISTICS = ("ipackets", "rbytes", "ierrors", "opackets", "obytes", "oerrors")
-SPEED_MBPS = 10_000
-"""What a TAP says of itself."""
 
 
 def snapshot(links: Datalinks) -> dict[str, Any]:
@@ -36,11 +42,11 @@ def describe_link(links: Datalinks, link: Datalink) -> dict[str, Any]:
     return {
         "name": link.name,
         "class": link.kind,
-        "mtu": link.mtu,
+        "mtu": link.mtu or max((registry.find(name).mtu for name in link.over), default=0),
         "state": "up" if is_up(links, link) else "down",
         "bridge": link.bridge,
         "over": list(link.over),
-        "speed_mbps": speed(link),
+        "speed_mbps": speed(links, link),
         "mac": format_mac(link.mac) if link.mac else "",
         "mac_type": link.mac_type,
         "vid": link.vid,
@@ -75,10 +81,12 @@ def is_up(links: Datalinks, link: Datalink) -> bool:
     return links.has_carrier(link)
 
 
-def speed(link: Datalink) -> int:
-    """In Mbps: the wire's, or the cap where that is less."""
-    if link.kind == "etherstub":
+def speed(links: Datalinks, link: Datalink) -> int:
+    """In Mbps: the wire's, those of all active wires, or the cap where that is less."""
+    if link.kind in ("etherstub", "bridge"):
         return 0
+    if link in links.bundles.aggrs:
+        return SPEED_MBPS * len(links.bundles.aggrs[link].active())
     bps = link.resources.bps if link.resources is not None else None
     return SPEED_MBPS if bps is None else min(SPEED_MBPS, bps // 10**6)
 
@@ -96,7 +104,18 @@ def statistics(link: Datalink) -> dict[str, int]:
             "oerrors": counters["oerrors"] + counters["txerrors"],
         }
     counters = link.switch.statistics() if link.switch is not None else {}
-    return {name: counters.get(name, 0) for name in STATISTICS}
+    found = {name: counters.get(name, 0) for name in STATISTICS}
+    return found | wire_totals(link)
+
+
+def wire_totals(link: Datalink) -> dict[str, int]:
+    """What went by a wire, or an aggregation's wires, whoever has it."""
+    if isinstance(link.uplink, Aggregation):
+        return {name: sum(port.counters[name] for port in link.uplink.ports) for name in COUNTED}
+    rings = lanes(link)
+    return {
+        name: sum(int(ring[key] or 0) for ring in rings[side]) for name, (side, key) in COUNTED.items() if rings[side]
+    }
 
 
 def lanes(link: Datalink) -> dict[str, list[dict[str, Any]]]:
