@@ -134,7 +134,7 @@ def test_tables_of_bundles(
         ("dladm modify-aggr -P L3 aggr0", {"do": "modify-aggr", "name": "aggr0", "policy": "L3", "temporary": False}),
         (
             "dladm create-bridge -P none -l net0 lan",
-            {"do": "create-bridge", "name": "lan", "links": ["net0"], "temporary": False},
+            {"do": "create-bridge", "name": "lan", "links": ["net0"], "protect": "none", "temporary": False},
         ),
         ("dladm add-bridge -l stub0 lan", {"do": "add-bridge", "name": "lan", "links": ["stub0"], "temporary": False}),
         ("dladm delete-bridge -t lan", {"do": "delete-bridge", "name": "lan", "temporary": True}),
@@ -150,8 +150,8 @@ def test_orders_for_bundles(capsys: pytest.CaptureFixture[str], line: str, asked
     [
         ("dladm create-aggr -L active -l net0 aggr0", f"dladm: {NO_LACP}"),
         (
-            "dladm create-bridge -P stp lan",
-            "dladm: protection 'stp' is not there: no spanning tree is spoken; use -P none, and join links once",
+            "dladm create-bridge -P trill lan",
+            "dladm: protection 'trill' is not spoken here: use stp or none",
         ),
         ("dladm create-aggr aggr0", "usage:\tdladm <subcommand> <args> ..."),
         ("dladm delete-phys net0", "dladm: delete operation failed: link busy"),

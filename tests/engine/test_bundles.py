@@ -12,6 +12,7 @@ from tests.engine.test_datalinks import error, order, row
 from tests.engine.test_datalinks import fresh as bare
 from tests.mac.test_vswitch import BROADCAST, A, B, Wire, burst, ether
 from xnet.engine.datalinks import Datalinks
+from xnet.testing.clock import HandClock
 
 UP: set[str] = set()
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_half_made(
 def test_a_bridge_has_a_link_of_its_own_and_its_members_say_so(links: Datalinks) -> None:
     order(links, "create-etherstub", name="stub0")
     order(links, "set-linkprop", link="stub0", properties={"mtu": ["1500"]})
-    order(links, "create-bridge", name="lan", links=["net1", "stub0"])
+    order(links, "create-bridge", name="lan", links=["net1", "stub0"], protect="none")
     order(links, "create-vnic", name="v0", over="stub0", mac={"type": "fixed", "address": "0:16:3e:0:0:1"})
     assert [row(links, name)["bridge"] for name in ("net1", "stub0", "net2", "lan0")] == ["lan", "lan", "", "lan"]
     assert (row(links, "lan0")["class"], row(links, "lan0")["mtu"]) == ("bridge", 1500)
@@ -161,6 +162,29 @@ def test_a_bridge_has_a_link_of_its_own_and_its_members_say_so(links: Datalinks)
     order(links, "delete-bridge", name="lan")
     assert links.show()["bridges"] == []
     assert wire.client is links.registry.links["net1"].switch
+
+
+def test_a_bridge_waits_for_other_bridges_before_a_wire_forwards(links: Datalinks) -> None:
+    order(links, "create-bridge", name="lan", links=["net1", "net2"])
+    clock = links.ticker.clock
+    assert isinstance(clock, HandClock)
+    [bridge] = links.show()["bridges"]
+    assert (bridge["protect"], bridge["address"], bridge["desroot"]) == ("stp", "2:0:0:0:1:1", "32768/2:0:0:0:1:1")
+    wire = links.registry.links["net2"].uplink
+    assert isinstance(wire, Wire)
+    for state in ("listening", "listening", "listening", "forwarding"):
+        assert [each["state"] for each in links.show()["bridges"][0]["members"]] == [state, state]
+        clock.run_until(clock.now() + 1)
+        links.bundles.look()
+    assert wire.client is not None
+    wire.client.rx(burst(wire.far.frames[0]))
+    assert [each["state"] for each in links.show()["bridges"][0]["members"]] == ["forwarding", "forwarding"]
+    order(links, "set-linkprop", link="net2", properties={"stp": ["0"]})
+    sent = len(wire.far.frames)
+    clock.run_until(clock.now() + 9)
+    links.bundles.look()
+    assert len(wire.far.frames) == sent
+    assert [each["state"] for each in links.show()["bridges"][0]["members"]] == ["forwarding", "nonstp"]
 
 
 def test_all_of_it_comes_back_when_the_engine_was_killed(links: Datalinks, tmp_path: Path) -> None:

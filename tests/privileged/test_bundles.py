@@ -159,6 +159,8 @@ async def test_a_bridge_of_a_wire_and_an_etherstub_learns_who_is_outside(boot: B
         ),
     )
     async with boot(lab) as running:
+        assert await echoes(running, "a", "10.0.0.2"), "the etherstub has no wire and no loop"
+        await soon(lambda: echoes(running, "a", "10.0.0.3"))
         for where, to in (("a", 2), ("a", 3), ("c", 1), ("a", 4), ("d", 1), ("d", 3)):
             assert await echoes(running, where, f"10.0.0.{to}"), f"{where} to {to}"
         [bridge] = (await order(running, "show"))["bridges"]
@@ -178,6 +180,34 @@ async def test_a_bridge_of_a_wire_and_an_etherstub_learns_who_is_outside(boot: B
         assert await echoes(running, "d", "10.0.0.3")
         await order(running, "add-bridge", name="lan", links=["net0"])
         await soon(lambda: echoes(running, "a", "10.0.0.3"))
+
+
+async def test_links_that_are_joined_twice_make_no_storm(boot: Boot) -> None:
+    """Both wires are in one Linux bridge: without a spanning tree one broadcast would go round for ever."""
+    lab = Lab(
+        name="loop",
+        bridges=(BridgeSpec("xenbr0"),),
+        links=(LinkSpec("net0", bridge="xenbr0"), LinkSpec("net1", bridge="xenbr0")),
+        etherstubs=(EtherstubSpec("stub0", 1500),),
+        linkbridges=(LinkBridgeSpec("lan", ("net0", "net1", "stub0")),),
+        domains=(guest("a", 1, link="stub0"), guest("b", 2, bridge="xenbr0")),
+    )
+    async with boot(lab) as running:
+
+        async def states() -> dict[str, str]:
+            [bridge] = (await order(running, "show"))["bridges"]
+            return {member["link"]: member["state"] for member in bridge["members"]}
+
+        await soon(lambda: echoes(running, "a", "10.0.0.2"))
+        assert sorted((await states()).values()) == ["blocking", "forwarding", "nonstp"]
+        before = (await link(running, "net0"))["statistics"]["ipackets"]
+        await running.run("b", "ping", "-c", "3", "-W", "1", "10.0.0.77", status=None)
+        assert await echoes(running, "b", "10.0.0.1")
+        assert (await link(running, "net0"))["statistics"]["ipackets"] < before + 50
+        await order(running, "remove-bridge", name="lan", links=["net0"])
+        await order(running, "set-linkprop", link="net1", properties={"stp": ["0"]})
+        await soon(lambda: echoes(running, "a", "10.0.0.2"))
+        assert (await states())["net1"] == "nonstp"
 
 
 async def test_a_promiscuous_vnic_hears_others_only_when_it_is_not_filtered(boot: Boot) -> None:

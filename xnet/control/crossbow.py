@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from xnet.control.reader import Table, nearest
 from xnet.control.values import addresses, device_name, kind, listed, mac, one_of, text, texts, vlan_number
-from xnet.engine.datalinks.bundles import BRIDGE_NAME
+from xnet.engine.datalinks.bundles import BRIDGE_NAME, PROTECTS
 from xnet.engine.datalinks.flows import PROPERTIES as FLOW_PROPERTIES
 from xnet.engine.datalinks.properties import PROPERTIES
 from xnet.engine.lab import AggrSpec, FlowSpec, LinkBridgeSpec, VnicSpec
@@ -89,11 +89,11 @@ def policy(value: object) -> str:
 
 
 def read_linkbridge(table: Table) -> LinkBridgeSpec:
-    """``[[linkbridge]]``: name, links."""
+    """``[[linkbridge]]``: name, links, protect."""
     name = table.need("name", device_name, "")
     if name and not BRIDGE_NAME.fullmatch(name):
         table.wrong("name", f'"{name}" is no bridge\'s name: letters, digits and _, with a letter first and last')
-    return LinkBridgeSpec(name, table.get("links", texts, ()))
+    return LinkBridgeSpec(name, table.get("links", texts, ()), table.get("protect", one_of(*PROTECTS), "stp"))
 
 
 def read_flow(table: Table) -> FlowSpec:

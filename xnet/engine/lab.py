@@ -61,10 +61,11 @@ class AggrSpec:
 
 @dataclass(slots=True, frozen=True)
 class LinkBridgeSpec:
-    """A learning bridge of links, aggregations and etherstubs (see `mac.bridge`)."""
+    """A learning bridge of links, aggregations and etherstubs (see `mac.bridge`). `protect`: "stp" or "none"."""
 
     name: str
     links: tuple[str, ...] = ()
+    protect: str = "stp"
 
 
 @dataclass(slots=True, frozen=True)

@@ -11,14 +11,15 @@ a frame for              goes to
 a client of a member     that member's switch: such addresses are fixed entries
 an address learned       the wire it was learned on; nowhere if it came from there
 any other, or a group    every wire but the one it came from, and up every member but the one it came from
+01:80:c2:00:00:00        the spanning tree, if it comes from a wire (`stp`)
 01:80:c2:00:00:0X        nowhere else: up, or out of the link's own wire
 =======================  ===========================================================================================
 
 Learned are source addresses of frames from wires, by (address, VLAN). Untagged frames are of the link's ``default_tag``
 (0: they are not bridged); a VLAN crosses only links it is on, a link's own VLANs being its default and those of its
 vnics. A link on which more than ``learn_limit`` addresses came or moved learns no more until ``learn_decay`` every 5 s
-has let it down. What was not heard of for AGE_S is forgotten. There is no spanning tree: two bridges must not be
-joined twice. Source: illumos, bridge.c and dladm(8).
+has let it down. What was not heard of for AGE_S is forgotten. A link that the spanning tree blocks has its own clients
+and wire as before, and nothing crosses. Source: illumos, bridge.c and dladm(8).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final
 
-from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, head, is_multicast
+from xnet.frame import ETH_HLEN, Chain, Client, Frame, Link, head, is_multicast, own
 from xnet.frame.clock import Clock
 from xnet.frame.ether import ETH_P_8021Q, VLAN_HLEN
+from xnet.mac.stp import GROUP, PRIORITY, SpanningTree
 from xnet.mac.vswitch import TAG, TAG_AT, VID_MASK, Switch, stripped, tagged
 
 HEADER: Final = Struct(">6s6sH").unpack_from  # destination source type
@@ -38,6 +40,7 @@ CONTROL: Final = bytes.fromhex("0180c20000")
 AGE_S: Final = 300.0
 DECAY_S: Final = 5.0
 DEFAULT_TAG: Final = 1
+MESSAGE_MAX: Final = 128
 LEARN_LIMIT: Final = 1000
 LEARN_DECAY: Final = 200
 
@@ -56,13 +59,27 @@ class Member(Link):
         self.learn_limit = LEARN_LIMIT
         self.learn_decay = LEARN_DECAY
         self.forward = True
+        self.stp = True
+        """It takes part in the spanning tree, if it has a wire."""
         self.learns = 0
         """Addresses that came or moved, less what has decayed."""
         self.counters = dict.fromkeys(("recv", "xmit", "drops"), 0)
 
     def carries(self, vid: int) -> bool:
-        """This VLAN is on the link."""
-        return self.forward and vid != 0 and (vid == self.default_tag or any(p.vid == vid for p in self.switch.ports))
+        """This VLAN is on the link, and may cross."""
+        return self.passes and vid != 0 and (vid == self.default_tag or any(p.vid == vid for p in self.switch.ports))
+
+    @property
+    def state(self) -> str:
+        """As dladm shows it."""
+        tree = self.bridge.tree
+        port = tree.ports.get(self.name) if tree is not None else None
+        return "forwarding" if port is None else port.state
+
+    @property
+    def passes(self) -> bool:
+        """Frames may cross."""
+        return self.forward and self.state == "forwarding"
 
     def owns(self, mac: bytes, vid: int) -> bool:
         """It is the address of one of its clients, in that VLAN."""
@@ -122,29 +139,64 @@ class Output:
 
 
 class Bridge:
-    """The members and what was learned."""
+    """The members and what was learned. `protect`: there is a spanning tree."""
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, *, protect: bool = False) -> None:
         self.name = name
         self.clock = clock
         self.members: dict[str, Member] = {}
         self.table: dict[tuple[bytes, int], Entry] = {}
         self.counters = dict.fromkeys(("drops", "forwards"), 0)
         self.decayed_at = clock.now()
+        self.protect = protect
+        self.tree: SpanningTree | None = None
+        """As soon as there is a wire."""
 
     # --- members
 
-    def add(self, name: str, switch: Switch, wire: Link | None) -> Member:
-        """A link joins, with its wire if it has one."""
+    def add(self, name: str, switch: Switch, wire: Link | None, mac: bytes = b"") -> Member:
+        """A link joins, with its wire if it has one; `mac` is the link's own."""
         switch.connect(None)
         member = self.members[name] = Member(name, switch, wire, self)
         switch.connect(member)
         if wire is not None:
             wire.attach(WireEnd(member))
+            now = self.clock.now()
+            if self.protect and self.tree is None:
+                self.tree = SpanningTree(mac, now, self.say, self.flush, PRIORITY)
+            self.take_part(member, member.stp)
         return member
+
+    def take_part(self, member: Member, on: bool) -> None:
+        """Have a link in the spanning tree, or always forwarding."""
+        member.stp = on
+        tree = self.tree
+        if tree is None or member.wire is None or on == (member.name in tree.ports):
+            return
+        if on:
+            tree.add(member.name, self.clock.now())
+        else:
+            tree.remove(member.name, self.clock.now())
+
+    def flush(self) -> None:
+        """Addresses may have moved: what was learned is forgotten."""
+        self.table.clear()
+
+    def say(self, name: str, frame: bytes) -> None:
+        """A frame of the spanning tree's for a link's wire."""
+        wire = self.members[name].wire
+        if wire is not None:
+            wire.tx(Chain(memoryview(frame), [own(0, 0, len(frame))]))
+
+    def tick(self) -> None:
+        """About a second has passed."""
+        self.forget()
+        if self.tree is not None:
+            self.tree.tick(self.clock.now())
 
     def remove(self, name: str) -> None:
         """A link leaves: its wire is its switch's again."""
+        self.take_part(self.members[name], False)
         member = self.members.pop(name)
         self.table = {key: entry for key, entry in self.table.items() if entry.member is not member}
         member.switch.connect(None)
@@ -168,6 +220,9 @@ class Bridge:
             if ethertype == ETH_P_8021Q and len(view) >= ETH_HLEN + VLAN_HLEN:
                 tag = TAG.unpack_from(view, TAG_AT)[1] & VID_MASK
             vid = tag or source.default_tag
+            if from_wire and to == GROUP and self.tree is not None:
+                self.tree.receive(source.name, chain.tobytes(frame)[:MESSAGE_MAX], self.clock.now())
+                continue
             if from_wire:
                 self.learn(source, sender, vid)
             places = self.places(source, to, vid, from_wire)
@@ -231,7 +286,7 @@ class Bridge:
 
     def learn(self, source: Member, mac: bytes, vid: int) -> None:
         """A frame came from there."""
-        if is_multicast(mac) or not source.carries(vid):
+        if is_multicast(mac) or not (source.carries(vid) or source.state == "learning"):
             return
         entry = self.table.get((mac, vid))
         if entry is not None and entry.member is source:

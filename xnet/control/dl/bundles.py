@@ -10,7 +10,7 @@ from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool
 from xnet.control.ofmt import Row
 
 NO_LACP = "LACP is not spoken here: leave -L and -T out, and -u for the first port has its address"
-PROTECT = "none"
+PROTECT = "stp"
 
 
 def policy(options: Options) -> str:
@@ -69,14 +69,12 @@ def deleting(do: str) -> Any:
 
 
 def create_bridge(tool: Tool, options: Options) -> None:
-    """[-P none] [-l link ...] name."""
+    """[-P stp|none] [-l link ...] name."""
     [name] = options.need()
-    wanted = options.value("P") or PROTECT
-    if wanted != PROTECT:
-        raise DlError(
-            f"protection '{wanted}' is not there: no spanning tree is spoken; use -P none, and join links once"
-        )
-    tool.call(do="create-bridge", name=name, links=options.words("l"), temporary=options.has("t"))
+    protect = options.value("P") or PROTECT
+    if protect not in ("stp", "none"):
+        raise DlError(f"protection '{protect}' is not spoken here: use stp or none")
+    tool.call(do="create-bridge", name=name, links=options.words("l"), protect=protect, temporary=options.has("t"))
 
 
 def show_aggr(tool: Tool, options: Options) -> None:
@@ -142,7 +140,8 @@ def show_bridge(tool: Tool, options: Options) -> None:
     if options.has("f"):
         tool.table(fields.BRIDGE_F, [entry for row in found for entry in row["fdb"]], options)
     elif options.has("l"):
-        members = [member for row in found for member in row["members"]]
+        nothing = dict.fromkeys(("index", "uptime", "role", "desroot", "cfgbpdu", "txbpdu"), "")
+        members = [nothing | member for row in found for member in row["members"]]
         tool.table(fields.BRIDGE_LS if options.has("s") else fields.BRIDGE_L, members, options)
     else:
         tool.table(fields.BRIDGE_S if options.has("s") else fields.BRIDGE, found, options)
@@ -160,7 +159,7 @@ SUBS: dict[str, Sub] = {
     "remove-aggr": Sub("[-t] -l <link> [-l <link>...] <link>", "tl:", changing("remove-aggr"), many="l"),
     "modify-aggr": Sub("[-t] -P <policy> <link>", "tP:L:T:u:", modify_aggr),
     "show-aggr": Sub("[-pPx] [-s] [-o <field>,..] [<link>]", "pPxsLo:", show_aggr, LONGS_SHOW),
-    "create-bridge": Sub("[-t] [-P none] [-l <link>]... <bridge>", "tP:l:", create_bridge, many="l"),
+    "create-bridge": Sub("[-t] [-P {stp | none}] [-l <link>]... <bridge>", "tP:l:", create_bridge, many="l"),
     "delete-bridge": Sub("[-t] <bridge>", "t", deleting("delete-bridge")),
     "add-bridge": Sub("[-t] -l <link> [-l <link>]... <bridge>", "tl:", changing("add-bridge"), many="l"),
     "remove-bridge": Sub("[-t] -l <link> [-l <link>]... <bridge>", "tl:", changing("remove-bridge"), many="l"),

@@ -114,12 +114,11 @@ BRIDGE = plain(
 )
 BRIDGE_S = plain(("BRIDGE", 12, "name"), ("DROPS", 12, "statistics.drops"), ("FORWARDS", 12, "statistics.forwards"))
 BRIDGE_L = [
-    *plain(("LINK", 12, "link"), ("STATE", 12, "state")),
-    *(Field(name, width, lambda row: "") for name, width in (("UPTIME", 8), ("DESROOT", 22))),
+    *plain(("LINK", 12, "link"), ("INDEX", 8, "index"), ("STATE", 12, "state")),
+    *plain(("UPTIME", 8, "uptime"), ("ROLE", 11, "role"), ("DESROOT", 22, "desroot")),
 ]
 BRIDGE_LS = [
-    Field("LINK", 12, of("link")),
-    *(Field(name, 10, lambda row: "") for name in ("CFGBPDU", "TCNBPDU", "RSTPBPDU", "TXBPDU")),
+    *plain(("LINK", 12, "link"), ("CFGBPDU", 10, "cfgbpdu"), ("TXBPDU", 10, "txbpdu")),
     *plain(("DROPS", 10, "drops"), ("RECV", 10, "recv"), ("XMIT", 10, "xmit")),
 ]
 BRIDGE_F = plain(("DEST", 17, "dest"), ("AGE", 7, "age"), ("FLAGS", 6, "flags"), ("OUTPUT", 12, "output"))

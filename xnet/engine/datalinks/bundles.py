@@ -12,14 +12,15 @@ from xnet.engine.datalinks.model import LOWER, SPEED_MBPS, Datalink
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.mac import LowerLink, format_mac
 from xnet.mac.aggr import MODES, Aggregation, parse_policy
-from xnet.mac.bridge import Bridge
+from xnet.mac.bridge import Bridge, Member
+from xnet.mac.stp import PRIORITY
 
 if TYPE_CHECKING:
     from xnet.engine.datalinks.manager import Datalinks
 
 BRIDGE_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_]{0,29}[A-Za-z])?")
 """Its first and last are letters, for what it stands for has a 0 behind."""
-PRIORITY = 32768
+PROTECTS = ("stp", "none")
 
 
 class Bundles:
@@ -146,7 +147,9 @@ class Bundles:
             store.save()
 
     def look(self) -> None:
-        """Which wires have a carrier may have changed."""
+        """Once a second: which wires have a carrier may have changed, and trees go on."""
+        for _, bridge in self.bridges.values():
+            bridge.tick()
         for link, aggr in self.aggrs.items():
             for port in aggr.ports:
                 up = self.links.has_carrier(self.links.registry.links[port.name])
@@ -156,7 +159,7 @@ class Bundles:
 
     # --- bridges
 
-    def create_bridge(self, name: str, links: Sequence[str], *, temporary: bool) -> None:
+    def create_bridge(self, name: str, links: Sequence[str], *, protect: str, temporary: bool) -> None:
         """A bridge of these links, none to begin with if there are none. DatalinkError, and nothing has changed."""
         registry = self.links.registry
         if not BRIDGE_NAME.fullmatch(name) or name == "default" or name.startswith("SUNW"):
@@ -165,17 +168,19 @@ class Bundles:
             registry.check_new(name + "0")
             if name in self.bridges:
                 raise Status(words.EEXIST)
+            if protect not in PROTECTS:
+                raise Status(words.EINVAL)
             members = self.members(links, None)
         except Status as why:
             raise DatalinkError("create operation failed", why.status) from None
-        bridge = Bridge(name, self.links.ticker.clock)
+        bridge = Bridge(name, self.links.ticker.clock, protect=protect == "stp")
         link = Datalink(name + "0", "bridge", temporary, tuple(links), bridge=name)
         self.bridges[name] = link, bridge
         for member in members:
             self.join(bridge, member)
         registry.links[link.name] = link
         if not temporary:
-            registry.store.put(name, {"do": "create-bridge", "name": name, "links": list(links)})
+            registry.store.put(name, {"do": "create-bridge", "name": name, "links": list(links), "protect": protect})
 
     def members(self, names: Iterable[str], mtu: int | None) -> list[Datalink]:
         """Links as members: what vnics can be over, all of one MTU. DatalinkError; Status for those that cannot be."""
@@ -196,19 +201,21 @@ class Bundles:
         """Between a link's clients and its wire comes the bridge."""
         assert link.switch is not None, "a lower link has one"
         link.bridge = bridge.name
-        bridge.add(link.name, link.switch, link.uplink)
+        bridge.add(link.name, link.switch, link.uplink, link.mac)
         self.tune(link)
 
     def tune(self, link: Datalink) -> None:
         """A member's properties are its bridge's business."""
         if not link.bridge or link.kind == "bridge":
             return
-        member = self.bridges[link.bridge][1].members[link.name]
+        bridge = self.bridges[link.bridge][1]
+        member = bridge.members[link.name]
         values = {name: int(found[0]) for name, found in link.values.items() if name in TUNABLE}
         member.default_tag = values.get("default_tag", TUNABLE["default_tag"])
         member.forward = values.get("forward", TUNABLE["forward"]) == 1
         member.learn_limit = values.get("learn_limit", TUNABLE["learn_limit"])
         member.learn_decay = values.get("learn_decay", TUNABLE["learn_decay"])
+        bridge.take_part(member, values.get("stp", TUNABLE["stp"]) == 1)
 
     def bridge(self, name: str) -> tuple[Datalink, Bridge]:
         """The one of this name. DatalinkError."""
@@ -276,19 +283,23 @@ class Bundles:
         """All of them, as show-bridge has them."""
         found = []
         for name, (link, bridge) in self.bridges.items():
-            first = next((self.links.registry.links[each].mac for each in bridge.members), b"")
+            tree = bridge.tree
+            mac = (
+                tree.mac
+                if tree is not None
+                else self.links.registry.links[next(iter(bridge.members))].mac
+                if bridge.members
+                else b""
+            )
             found.append(
                 {
                     "name": name,
-                    "protect": "none",
-                    "address": format_mac(first) if first else "",
+                    "protect": "stp" if bridge.protect else "none",
+                    "address": format_mac(mac) if mac else "",
                     "priority": PRIORITY,
-                    "desroot": "",
+                    "desroot": bridge_id(tree.root) if tree is not None else "",
                     "temporary": link.temporary,
-                    "members": [
-                        {"link": each.name, "state": "forwarding" if each.forward else "nonstp", **each.counters}
-                        for each in bridge.members.values()
-                    ],
+                    "members": [describe_member(bridge, each) for each in bridge.members.values()],
                     "fdb": [
                         {
                             "dest": format_mac(mac),
@@ -305,8 +316,30 @@ class Bundles:
         return found
 
 
-TUNABLE = {"default_tag": 1, "forward": 1, "learn_limit": 1000, "learn_decay": 200}
+TUNABLE = {"default_tag": 1, "forward": 1, "stp": 1, "learn_limit": 1000, "learn_decay": 200}
 """Link properties a bridge goes by, with their defaults."""
+
+
+def bridge_id(text: bytes) -> str:
+    """``32768/2:8:20:1:2:3``."""
+    return f"{int.from_bytes(text[:2], 'big')}/{format_mac(text[2:])}"
+
+
+def describe_member(bridge: Bridge, member: Member) -> dict[str, Any]:
+    """A link in a bridge, as show-bridge -l has it."""
+    port = bridge.tree.ports.get(member.name) if bridge.tree is not None else None
+    found: dict[str, Any] = {"link": member.name, "state": member.state if port is not None else "nonstp"}
+    if port is not None:
+        heard = port.heard
+        found |= {
+            "index": port.id[1],
+            "role": port.role,
+            "uptime": int(bridge.clock.now() - port.since),
+            "desroot": bridge_id(heard[0] if heard is not None else bridge.tree.root if bridge.tree else b""),
+            "cfgbpdu": port.received,
+            "txbpdu": port.sent,
+        }
+    return found | member.counters
 
 
 def policy_of(text: str) -> tuple[str, ...]:

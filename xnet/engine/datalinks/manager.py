@@ -101,7 +101,7 @@ class Datalinks:
         for aggr in lab.aggrs:
             await self.create_aggr(aggr.name, list(aggr.links), aggr.policy, aggr.mode, temporary=True)
         for bridge in lab.linkbridges:
-            await self.create_bridge(bridge.name, list(bridge.links), temporary=True)
+            await self.create_bridge(bridge.name, list(bridge.links), bridge.protect, temporary=True)
         for spec in lab.vnics:
             if spec.vlan:
                 await self.create_vlan(spec.name, spec.over, spec.vid, temporary=True)
@@ -254,9 +254,11 @@ class Datalinks:
         """Another policy. DatalinkError."""
         self.bundles.modify_aggr(name, policy, temporary)
 
-    async def create_bridge(self, name: str, links: list[str] | None = None, temporary: bool = False) -> None:
+    async def create_bridge(
+        self, name: str, links: list[str] | None = None, protect: str = "stp", temporary: bool = False
+    ) -> None:
         """A learning bridge of links. DatalinkError."""
-        self.bundles.create_bridge(name, links or [], temporary=temporary)
+        self.bundles.create_bridge(name, links or [], protect=protect, temporary=temporary)
 
     async def delete_bridge(self, name: str, temporary: bool = False) -> None:
         """One without links. DatalinkError."""

@@ -215,6 +215,7 @@ PROPERTIES: dict[str, Property] = {
     "tagmode": Property(WIRES, vlan_tags_only, default=("vlanonly",), possible=("normal", "vlanonly")),
     "default_tag": Property(LOWER, tunable("default_tag", VID_MAX), default=("1",)),
     "forward": Property(LOWER, tunable("forward", 1), default=("1",), possible=("0", "1")),
+    "stp": Property(LOWER, tunable("stp", 1), default=("1",), possible=("0", "1")),
     "learn_limit": Property(LOWER, tunable("learn_limit", 2**31 - 1), default=("1000",)),
     "learn_decay": Property(LOWER, tunable("learn_decay", 2**31 - 1), default=("200",)),
     "priority": Property(CLIENTS, set_priority, default=("high",), possible=("low", "medium", "high")),
