@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnet.frame import Chain, own
-from xnet.mac.protect import COOKIE, MODES, Protection, parse_cid
+from xnet.mac.protect import MODES, Protection, parse_cid
+from xnet.mac.snoop import COOKIE
 from xnet.testing.clock import HandClock
 
 ME, OTHER = bytes.fromhex("00163e000001"), bytes.fromhex("00163e000002")
@@ -172,7 +173,7 @@ def test_any_bytes_have_an_answer(modes: set[str], frame: bytes, pokes: list[tup
             data[at] = value
     if data:
         found = guard(*modes)
-        found.asked[b"\xaa\xbb\xcc\xdd"] = 1.0
+        found.snoop.ask(b"\xaa\xbb\xcc\xdd", b"")
         verdict(found, bytes(data))
         found.learn(chain_of(bytes(data)))
 

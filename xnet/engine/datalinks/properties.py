@@ -186,7 +186,7 @@ def protect(links: Datalinks, link: Datalink, name: str, values: Values) -> None
     if isinstance(before, Protection):
         guard.counters = before.counters
         if not allowed:
-            guard.learned = before.learned
+            guard.snoop = before.snoop
     keeps_counts = isinstance(before, Protection) and any(before.counters.values())
     link.vnic.guard = guard if guard.modes or keeps_counts else None
 
