@@ -61,7 +61,7 @@ async def test_a_load_is_polled_and_lone_pings_interrupt(
         ring = lanes(running, "net0")["hw"]
         await loaded(running, "dom0", "a", at)
         load = gain(lanes(running, vnic)[lane], pinged)
-        assert load["polls"] > 3 * load["intrs"], str(load)
+        assert load["polls"] > load["intrs"], str(load)
         assert load["ipkts"] == load["intrs"] + load["polls"]
         chains = load["ch10"] + load["ch10_50"] + load["ch50"]
         assert chains <= load["polls"] <= 10 * load["ch10"] + 50 * load["ch10_50"] + 64 * load["ch50"]
