@@ -149,6 +149,8 @@ class Bridge:
         self.counters = dict.fromkeys(("drops", "forwards"), 0)
         self.decayed_at = clock.now()
         self.protect = protect
+        self.mac = b""
+        """Its address: that of the first link that had one."""
         self.tree: SpanningTree | None = None
         """As soon as there is a wire."""
 
@@ -157,13 +159,14 @@ class Bridge:
     def add(self, name: str, switch: Switch, wire: Link | None, mac: bytes = b"") -> Member:
         """A link joins, with its wire if it has one; `mac` is the link's own."""
         switch.connect(None)
+        self.mac = self.mac or mac
         member = self.members[name] = Member(name, switch, wire, self)
         switch.connect(member)
         if wire is not None:
             wire.attach(WireEnd(member))
             now = self.clock.now()
             if self.protect and self.tree is None:
-                self.tree = SpanningTree(mac, now, self.say, self.flush, PRIORITY)
+                self.tree = SpanningTree(self.mac, now, self.say, self.flush, PRIORITY)
             self.take_part(member, member.stp)
         return member
 

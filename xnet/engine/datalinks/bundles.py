@@ -283,33 +283,26 @@ class Bundles:
         """All of them, as show-bridge has them."""
         found = []
         for name, (link, bridge) in self.bridges.items():
-            tree = bridge.tree
-            mac = (
-                tree.mac
-                if tree is not None
-                else self.links.registry.links[next(iter(bridge.members))].mac
-                if bridge.members
-                else b""
-            )
+            fdb = [
+                {
+                    "dest": format_mac(mac),
+                    "vid": vid,
+                    "age": "" if age is None else f"{age:.3f}",
+                    "flags": "L" if age is None else "",
+                    "output": member,
+                }
+                for mac, vid, member, age in bridge.entries()
+            ]
             found.append(
                 {
                     "name": name,
                     "protect": "stp" if bridge.protect else "none",
-                    "address": format_mac(mac) if mac else "",
+                    "address": format_mac(bridge.mac) if bridge.mac else "",
                     "priority": PRIORITY,
-                    "desroot": bridge_id(tree.root) if tree is not None else "",
+                    "desroot": bridge_id(bridge.tree.root) if bridge.tree is not None else "",
                     "temporary": link.temporary,
                     "members": [describe_member(bridge, each) for each in bridge.members.values()],
-                    "fdb": [
-                        {
-                            "dest": format_mac(mac),
-                            "vid": vid,
-                            "age": "" if age is None else f"{age:.3f}",
-                            "flags": "L" if age is None else "",
-                            "output": member,
-                        }
-                        for mac, vid, member, age in bridge.entries()
-                    ],
+                    "fdb": fdb,
                     "statistics": dict(bridge.counters),
                 }
             )
@@ -327,19 +320,19 @@ def bridge_id(text: bytes) -> str:
 
 def describe_member(bridge: Bridge, member: Member) -> dict[str, Any]:
     """A link in a bridge, as show-bridge -l has it."""
-    port = bridge.tree.ports.get(member.name) if bridge.tree is not None else None
-    found: dict[str, Any] = {"link": member.name, "state": member.state if port is not None else "nonstp"}
-    if port is not None:
-        heard = port.heard
-        found |= {
-            "index": port.id[1],
-            "role": port.role,
-            "uptime": int(bridge.clock.now() - port.since),
-            "desroot": bridge_id(heard[0] if heard is not None else bridge.tree.root if bridge.tree else b""),
-            "cfgbpdu": port.received,
-            "txbpdu": port.sent,
-        }
-    return found | member.counters
+    tree, found = bridge.tree, {"link": member.name, "state": "nonstp", **member.counters}
+    if tree is None or member.name not in tree.ports:
+        return found
+    port = tree.ports[member.name]
+    return found | {
+        "index": port.id[1],
+        "state": port.state,
+        "role": port.role,
+        "uptime": int(bridge.clock.now() - port.since),
+        "desroot": bridge_id(tree.root if port.heard is None else port.heard[0]),
+        "cfgbpdu": port.received,
+        "txbpdu": port.sent,
+    }
 
 
 def policy_of(text: str) -> tuple[str, ...]:
