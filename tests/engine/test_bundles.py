@@ -175,14 +175,14 @@ def test_a_bridge_waits_for_other_bridges_before_a_wire_forwards(links: Datalink
     for state in ("listening", "listening", "listening", "forwarding"):
         assert [each["state"] for each in links.show()["bridges"][0]["members"]] == [state, state]
         clock.run_until(clock.now() + 1)
-        links.bundles.look()
+        links.bundles.tick()
     assert wire.client is not None
     wire.client.rx(burst(wire.far.frames[0]))
     assert [each["state"] for each in links.show()["bridges"][0]["members"]] == ["forwarding", "forwarding"]
     order(links, "set-linkprop", link="net2", properties={"stp": ["0"]})
     sent = len(wire.far.frames)
     clock.run_until(clock.now() + 9)
-    links.bundles.look()
+    links.bundles.tick()
     assert len(wire.far.frames) == sent
     assert [each["state"] for each in links.show()["bridges"][0]["members"]] == ["forwarding", "nonstp"]
 

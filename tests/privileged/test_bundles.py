@@ -120,6 +120,26 @@ async def has_two(running: Running) -> bool:
     return len(await active(running, "aggr0")) == 2
 
 
+async def test_a_ping_hardly_notices_that_a_wire_fails(boot: Boot) -> None:
+    """The kernel says so: nobody waits for the next second."""
+    lab = Lab(
+        name="notices",
+        bridges=(BridgeSpec("xenbr0"),),
+        links=(LinkSpec("up0", bridge="xenbr0"), LinkSpec("up1", bridge="xenbr0")),
+        aggrs=(AggrSpec("aggr0", ("up0", "up1"), mode="dlmp"),),
+        domains=(guest("a", 1, link="aggr0"), guest("c", 3, bridge="xenbr0")),
+    )
+    async with boot(lab) as running:
+        running.machine.drivers.tick = lambda: None  # type: ignore[method-assign]
+        assert await echoes(running, "a", "10.0.0.3")
+        for device in ("up0", "up1"):
+            await running.run("dom0", "ip", "link", "set", device, "down")
+            await soon(lambda: echoes(running, "a", "10.0.0.3"))
+            assert len(await active(running, "aggr0")) == 1
+            await running.run("dom0", "ip", "link", "set", device, "up")
+            await soon(lambda: has_two(running))
+
+
 async def test_an_aggregation_by_orders_is_all_or_nothing(boot: Boot) -> None:
     links = (LinkSpec("net0", bridge="xenbr0"), LinkSpec("net1", bridge="xenbr0"))
     async with boot(Lab(name="orders", bridges=(BridgeSpec("xenbr0"),), links=links)) as running:

@@ -24,6 +24,7 @@ from xnet.engine.xen_host import XenHost
 from xnet.errors import HostError, XnetError
 from xnet.frame import Link
 from xnet.frame.ether import mac_bytes
+from xnet.host.link_watch import LinkWatch
 from xnet.host.netlink import Netlink
 from xnet.host.sysctl import write_sysctls
 from xnet.host.tap import Tap, close_taps
@@ -93,6 +94,8 @@ class DriverDomain:
         self.alias = alias
         self.backends: dict[tuple[int, int], Backend] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.watches: list[LinkWatch] = []
+        datalinks.bundles.watch = self.watch_links
         self.token = host.session.watch("backend/vif", self.appeared)
 
     # --- devices of dom0
@@ -138,6 +141,12 @@ class DriverDomain:
         where = spec.nic or spec.veth
         where = f" on {where}" if where else f" in {spec.bridge}" if spec.bridge else ""
         self.ground.tell(f"link {spec.name} {'up' if uplink.is_up() or uplink.ours else 'down'}{where}")
+
+    def watch_links(self) -> None:
+        """Have aggregations told at once when an interface of dom0 or of this machine changes."""
+        if not self.watches:
+            bundles = self.datalinks.bundles
+            self.watches = [LinkWatch(fd, self.turn.loop, bundles.look) for fd in (self.netns_fd, None)]
 
     def is_up(self, device: str) -> bool:
         """Whether the interface under a link is up, with a carrier."""
@@ -343,13 +352,15 @@ class DriverDomain:
 
     def tick(self) -> None:
         """Once a second."""
-        self.datalinks.bundles.look()
+        self.datalinks.bundles.tick()
         for backend in self.backends.values():
             backend.netback.tick()
 
     async def close(self) -> None:
         """End every backend, then the links; all TAPs at once."""
         self.host.session.unwatch(self.token)
+        for watch in self.watches:
+            watch.close()
         scripts = tuple(self.tasks)
         for script in scripts:
             script.cancel()

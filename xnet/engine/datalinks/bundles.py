@@ -31,6 +31,8 @@ class Bundles:
         self.tell = tell
         self.aggrs: dict[Datalink, Aggregation] = {}
         self.bridges: dict[str, tuple[Datalink, Bridge]] = {}
+        self.watch: Callable[[], None] = lambda: None
+        """Called when there is an aggregation: `look` is wanted as soon as a wire fails."""
 
     # --- aggregations
 
@@ -53,6 +55,7 @@ class Bundles:
         switch.connect(aggr)
         link = Datalink(name, "aggr", temporary, tuple(links), switch=switch, uplink=aggr, mac=mac)
         self.aggrs[link] = aggr
+        self.watch()
         record = {"do": "create-aggr", "name": name, "links": list(links), "policy": policy, "mode": mode}
         return registry.add(link, record)
 
@@ -146,10 +149,14 @@ class Bundles:
             store.records[name] |= change
             store.save()
 
-    def look(self) -> None:
-        """Once a second: which wires have a carrier may have changed, and trees go on."""
+    def tick(self) -> None:
+        """Once a second: trees go on."""
         for _, bridge in self.bridges.values():
             bridge.tick()
+        self.look()
+
+    def look(self) -> None:
+        """Which wires have a carrier may have changed."""
         for link, aggr in self.aggrs.items():
             for port in aggr.ports:
                 up = self.links.has_carrier(self.links.registry.links[port.name])
