@@ -6,7 +6,7 @@ from typing import Any
 
 from xnet.control.dl import fields
 from xnet.control.dl.options import DlError, Options, Usage
-from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool
+from xnet.control.dl.tool import LONGS_SHOW, Sub, Tool, ordering
 from xnet.control.ofmt import Row
 
 NO_LACP = "LACP is not spoken here: leave -L and -T out, and -u for the first port has its address"
@@ -54,16 +54,6 @@ def changing(do: str) -> Any:
         if not links:
             raise Usage
         tool.call(do=do, name=name, links=links, temporary=options.has("t"))
-
-    return run
-
-
-def deleting(do: str) -> Any:
-    """A subcommand that takes a name."""
-
-    def run(tool: Tool, options: Options) -> None:
-        [name] = options.need()
-        tool.call(do=do, name=name, temporary=options.has("t"))
 
     return run
 
@@ -154,13 +144,13 @@ SUBS: dict[str, Sub] = {
         create_aggr,
         many="l",
     ),
-    "delete-aggr": Sub("[-t] <link>", "t", deleting("delete-aggr")),
+    "delete-aggr": Sub("[-t] <link>", "t", ordering("delete-aggr")),
     "add-aggr": Sub("[-t] -l <link> [-l <link>...] <link>", "tl:", changing("add-aggr"), many="l"),
     "remove-aggr": Sub("[-t] -l <link> [-l <link>...] <link>", "tl:", changing("remove-aggr"), many="l"),
     "modify-aggr": Sub("[-t] -P <policy> <link>", "tP:L:T:u:", modify_aggr),
     "show-aggr": Sub("[-pPx] [-s] [-o <field>,..] [<link>]", "pPxsLo:", show_aggr, LONGS_SHOW),
     "create-bridge": Sub("[-t] [-P {stp | none}] [-l <link>]... <bridge>", "tP:l:", create_bridge, many="l"),
-    "delete-bridge": Sub("[-t] <bridge>", "t", deleting("delete-bridge")),
+    "delete-bridge": Sub("[-t] <bridge>", "t", ordering("delete-bridge")),
     "add-bridge": Sub("[-t] -l <link> [-l <link>]... <bridge>", "tl:", changing("add-bridge"), many="l"),
     "remove-bridge": Sub("[-t] -l <link> [-l <link>]... <bridge>", "tl:", changing("remove-bridge"), many="l"),
     "show-bridge": Sub(

@@ -7,7 +7,7 @@ from typing import Any
 from xnet.control.dl import fields
 from xnet.control.dl.bundles import SUBS as BUNDLES
 from xnet.control.dl.options import DlError, Options, Usage, number, properties
-from xnet.control.dl.tool import LONGS_SHOW, NO_ACCOUNTING, Sub, Tool, in_intervals
+from xnet.control.dl.tool import LONGS_SHOW, NO_ACCOUNTING, Sub, Tool, in_intervals, ordering
 from xnet.control.ofmt import Field, Row
 from xnet.control.values import VLAN_MAX
 from xnet.frame.ether import mac_bytes
@@ -88,16 +88,6 @@ def create_vlan(tool: Tool, options: Options) -> None:
         force=options.has("f"),
         temporary=options.has("t"),
     )
-
-
-def ordering(do: str) -> Any:
-    """A subcommand that takes a name and -t."""
-
-    def run(tool: Tool, options: Options) -> None:
-        [name] = options.need()
-        tool.call(do=do, name=name, temporary=options.has("t"))
-
-    return run
 
 
 def rename(tool: Tool, options: Options) -> None:

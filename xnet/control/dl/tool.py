@@ -106,6 +106,16 @@ class Sub:
     """Options that may come more than once."""
 
 
+def ordering(do: str) -> Any:
+    """A subcommand that takes a name and -t."""
+
+    def run(tool: Tool, options: Options) -> None:
+        [name] = options.need()
+        tool.call(do=do, name=name, temporary=options.has("t"))
+
+    return run
+
+
 def listing(name: str, subs: Mapping[str, Sub]) -> str:
     """The whole usage."""
     rows = [f"usage:\t{name} <subcommand> <args> ...", *(f"\t{word:<20}{sub.usage}" for word, sub in subs.items())]

@@ -12,7 +12,7 @@ from xnet.engine.datalinks.model import LOWER, SPEED_MBPS, Datalink
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.mac import LowerLink, format_mac
 from xnet.mac.aggr import MODES, Aggregation, parse_policy
-from xnet.mac.bridge import Bridge, Member
+from xnet.mac.bridge import DEFAULT_TAG, LEARN_DECAY, LEARN_LIMIT, Bridge, Member
 from xnet.mac.stp import PRIORITY
 
 if TYPE_CHECKING:
@@ -217,12 +217,11 @@ class Bundles:
             return
         bridge = self.bridges[link.bridge][1]
         member = bridge.members[link.name]
-        values = {name: int(found[0]) for name, found in link.values.items() if name in TUNABLE}
-        member.default_tag = values.get("default_tag", TUNABLE["default_tag"])
-        member.forward = values.get("forward", TUNABLE["forward"]) == 1
-        member.learn_limit = values.get("learn_limit", TUNABLE["learn_limit"])
-        member.learn_decay = values.get("learn_decay", TUNABLE["learn_decay"])
-        bridge.take_part(member, values.get("stp", TUNABLE["stp"]) == 1)
+        values = TUNABLE | {name: int(found[0]) for name, found in link.values.items() if name in TUNABLE}
+        member.default_tag = values["default_tag"]
+        member.forward = values["forward"] == 1
+        member.learn_limit, member.learn_decay = values["learn_limit"], values["learn_decay"]
+        bridge.take_part(member, values["stp"] == 1)
 
     def bridge(self, name: str) -> tuple[Datalink, Bridge]:
         """The one of this name. DatalinkError."""
@@ -316,7 +315,7 @@ class Bundles:
         return found
 
 
-TUNABLE = {"default_tag": 1, "forward": 1, "stp": 1, "learn_limit": 1000, "learn_decay": 200}
+TUNABLE = {"default_tag": DEFAULT_TAG, "forward": 1, "stp": 1, "learn_limit": LEARN_LIMIT, "learn_decay": LEARN_DECAY}
 """Link properties a bridge goes by, with their defaults."""
 
 

@@ -213,11 +213,11 @@ PROPERTIES: dict[str, Property] = {
     "promisc-filtered": Property(CLIENTS, set_promisc_filtered, default=("on",), possible=("off", "on")),
     "secondary-macs": Property(CLIENTS, set_secondary_macs),
     "tagmode": Property(WIRES, vlan_tags_only, default=("vlanonly",), possible=("normal", "vlanonly")),
-    "default_tag": Property(LOWER, tunable("default_tag", VID_MAX), default=("1",)),
-    "forward": Property(LOWER, tunable("forward", 1), default=("1",), possible=("0", "1")),
-    "stp": Property(LOWER, tunable("stp", 1), default=("1",), possible=("0", "1")),
-    "learn_limit": Property(LOWER, tunable("learn_limit", 2**31 - 1), default=("1000",)),
-    "learn_decay": Property(LOWER, tunable("learn_decay", 2**31 - 1), default=("200",)),
+    "default_tag": Property(LOWER, tunable("default_tag", VID_MAX), default=(str(TUNABLE["default_tag"]),)),
+    "forward": Property(LOWER, tunable("forward", 1), default=(str(TUNABLE["forward"]),), possible=("0", "1")),
+    "stp": Property(LOWER, tunable("stp", 1), default=(str(TUNABLE["stp"]),), possible=("0", "1")),
+    "learn_limit": Property(LOWER, tunable("learn_limit", 2**31 - 1), default=(str(TUNABLE["learn_limit"]),)),
+    "learn_decay": Property(LOWER, tunable("learn_decay", 2**31 - 1), default=(str(TUNABLE["learn_decay"]),)),
     "priority": Property(CLIENTS, set_priority, default=("high",), possible=("low", "medium", "high")),
 }
 

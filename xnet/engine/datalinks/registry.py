@@ -16,6 +16,7 @@ from xnet.engine.datalinks.store import Store
 from xnet.engine.datalinks.words import DatalinkError, Status
 from xnet.frame import Link, is_multicast, mac_bytes
 from xnet.mac import Etherstub, LowerLink, MacError, Vnic, format_mac, is_legal_name, random_mac
+from xnet.mac.bridge import DEFAULT_TAG
 from xnet.mac.vswitch import VID_MAX
 
 ETHERSTUB_MTU = 9000
@@ -163,7 +164,7 @@ class Registry:
         assert switch is not None, "vnics are over what has a switch"
         if not 0 <= vid <= VID_MAX:
             raise DatalinkError(f"invalid VLAN identifier '{vid}'")
-        if vid and vid == int(lower.values.get("default_tag", ["1"])[0]):
+        if vid and vid == int(lower.values.get("default_tag", [DEFAULT_TAG])[0]):
             raise DatalinkError(f"VLAN over '{lower.name}' may not use default_tag ID (see dladm(1M))")
         try:
             return Vnic(name, switch, mac, vid=vid)
