@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.privileged.test_crossbow import link, order
 from xnet.engine.lab import (
     AggrSpec,
     BridgeSpec,
@@ -32,15 +33,6 @@ QUIET = {"net.ipv6.conf.all.disable_ipv6": "1"}
 def guest(name: str, host: int, **plug: Any) -> DomainSpec:
     mac = f"00:16:3e:00:00:{host:02x}"
     return DomainSpec(name, vifs=(VifSpec(mac=mac, ip=(f"10.0.0.{host}/24",), **plug),), sysctl=QUIET)
-
-
-async def order(running: Running, do: str, **arguments: Any) -> Any:
-    return await running.machine.datalinks.do({"do": do, **arguments})
-
-
-async def link(running: Running, name: str) -> dict[str, Any]:
-    shot = await order(running, "show")
-    return next(each for each in shot["links"] if each["name"] == name)
 
 
 async def echoes(running: Running, where: str, *options: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.privileged.test_bundles import guest
 from tests.privileged.test_crossbow import echoes, link, order, running_key
 from xnet.engine.lab import BridgeSpec, DomainSpec, EtherstubSpec, Lab, LinkSpec, VifSpec
 from xnet.netif.profile import BACKENDS
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
     from tests.privileged.conftest import Boot
 
 pytestmark = [pytest.mark.privileged, pytest.mark.asyncio(loop_scope="module", loop_factories=["uvloop"])]
-
-QUIET = {"net.ipv6.conf.all.disable_ipv6": "1"}
-
-
-def guest(name: str, host: int, **plug: Any) -> DomainSpec:
-    mac = f"00:16:3e:00:00:{host:02x}"
-    return DomainSpec(name, vifs=(VifSpec(mac=mac, ip=(f"10.0.0.{host}/24",), **plug),), sysctl=QUIET)
 
 
 async def test_vif_vnic_makes_what_xend_made_and_says_so_in_xenstore(boot: Boot) -> None:
